@@ -1,0 +1,56 @@
+"""Every exception mien raises on purpose.
+
+MienError
+ ├── InputError (ValueError)          an argument is not what the function takes
+ ├── NotFound (LookupError)           no recipe, model, split ... of that name
+ ├── FileError (OSError)              a file is missing or may not be read or written
+ ├── Damaged (ValueError)             a file was read, but its content is not what it should be
+ ├── MissingExtra (ImportError)       an optional dependency is not installed
+ └── TrainingDiverged (ArithmeticError)
+
+A message says what was expected, what came, and what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MienError(Exception):
+    """Base of all errors of this package."""
+
+
+class InputError(MienError, ValueError):
+    """An argument is not what the function takes."""
+
+
+class NotFound(MienError, LookupError):
+    """A name that stands for nothing here."""
+
+    @classmethod
+    def named(cls, kind: str, name: str, known: Iterable[str]) -> "NotFound":
+        """The error for an unknown `name`, with the closest known one suggested."""
+        names = list(known)
+        close = get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return cls(f"there is no {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
+
+
+class FileError(MienError, OSError):
+    """A file is missing, or may not be read or written."""
+
+
+class Damaged(MienError, ValueError):
+    """A file was read, but its content is not what it should be."""
+
+
+class MissingExtra(MienError, ImportError):
+    """An optional dependency is not installed."""
+
+    @classmethod
+    def of(cls, extra: str, purpose: str) -> "MissingExtra":
+        """The error for a verb that needs `extra`."""
+        return cls(f"{purpose} needs the {extra!r} extra; install it with: pip install 'mien[{extra}]'")
+
+
+class TrainingDiverged(MienError, ArithmeticError):
+    """The loss is no longer a finite number."""

@@ -1,0 +1,1 @@
+"""Networks: build, train, export. The only wing that imports torch."""

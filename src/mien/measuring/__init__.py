@@ -1,0 +1,1 @@
+"""Data sets and predictions to numbers. Knows nothing of torch."""
