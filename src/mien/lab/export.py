@@ -1,0 +1,131 @@
+"""Run folder -> one ONNX file that holds everything its use needs.
+
+The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong by whoever runs it.
+"""
+
+import io
+import warnings
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from mien.errors import MienError
+from mien.expressions import EXPRESSIONS
+from mien.lab.module import LABELS, Classifier
+from mien.lab.runs import Run
+from mien.measuring import metrics
+from mien.measuring.data import FaceSet
+from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
+from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
+from mien.storage import write_whole
+
+PARITY = 1e-4  # largest difference of a logit between torch and ONNX Runtime
+KEPT_ACCURACY = 0.85  # accuracy that answers at or above the shipped threshold reach on PublicTest
+LICENCE = "research use: learned from FER2013 (and FER+ votes where the recipe says so); holds no image"
+
+
+class ParityError(MienError, ArithmeticError):
+    """The exported file does not compute what the network computes."""
+
+
+class _Deployed(nn.Module):
+    """The graph of an exported file: uint8 (B, 48, 48) -> logits (B, 7), the second head cut off."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.network = classifier.network
+        self.scale = 1 / (255 * classifier.recipe.std)
+        self.shift = classifier.recipe.mean / classifier.recipe.std
+
+    def forward(self, faces: Tensor) -> Tensor:
+        logits: Tensor = self.network(faces.unsqueeze(1).float() * self.scale - self.shift)
+        return logits[:, :LABELS]
+
+
+def export(
+    run: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    faces: FaceSet | None = None,
+    checkpoint: str = "best",
+    name: str | None = None,
+) -> Path:
+    """Write a run as one ONNX file with labels, preprocessing, calibration and scores inside.
+
+    Args:
+        run: A run folder.
+        out: The .onnx file; written whole or not at all.
+        faces: Where given, temperature and threshold are fitted on its PublicTest rows and the scores measured
+            there; otherwise the temperature stays 1 and no answer is called uncertain.
+        checkpoint: "best" or "last".
+        name: The model's name; the recipe's where none is given.
+
+    Raises:
+        FileError: No such checkpoint, or the file cannot be written.
+        ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
+    """
+    trained = Run(run, checkpoint)
+    model = _graph(trained.classifier)
+    probe = probe_image()[None]
+    temperature, threshold = 1.0, 0.0
+    if faces is not None:
+        chosen = faces.split(SELECTION_SPLIT)
+        logits = trained.logits(chosen.images)
+        temperature = metrics.fit_temperature(logits, chosen.labels)
+        threshold = metrics.threshold_for(metrics.softmax(logits, temperature), chosen.labels, KEPT_ACCURACY)
+    card = Card(
+        name=name or trained.name,
+        labels=EXPRESSIONS,
+        temperature=temperature,
+        threshold=threshold,
+        recipe=trained.recipe.to_json(),
+        scores={},
+        probe=tuple(float(v) for v in trained.logits(probe)[0]),
+        licence=LICENCE,
+        data_sha256=faces.checksum if faces is not None else "",
+    )
+    with TemporaryDirectory() as folder:
+        recognizer = Recognizer(_save(model, card, Path(folder) / "model.onnx"))
+        gap = float(np.abs(recognizer.logits(probe) - trained.logits(probe)).max())
+        if not gap <= PARITY:
+            raise ParityError(f"the exported logits should differ by at most {PARITY}, but differ by {gap:.2g}")
+        if faces is not None:
+            scores = {SELECTION_SPLIT: evaluate(recognizer, faces, SELECTION_SPLIT).to_dict()["scores"]}
+            coverage = metrics.risk_coverage(recognizer.probabilities(chosen.images), chosen.labels)
+            kept = coverage[coverage[:, 2] >= threshold][-1] if threshold < 1 else (0.0, 1.0)
+            honest = metrics.calibration_error(metrics.cross_fitted(logits, chosen.labels), chosen.labels)
+            scores["calibration"] = {
+                "ece_cross_fitted": honest, "coverage": float(kept[0]), "accuracy_kept": float(kept[1]),
+            }
+            card = Card(**{f: getattr(card, f) for f in Card.__slots__} | {"scores": scores})
+    return _save(model, card, Path(out))
+
+
+def _graph(classifier: Classifier) -> onnx.ModelProto:
+    """The network as an ONNX graph with a free batch."""
+    buffer = io.BytesIO()
+    example = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's remarks on its own internals
+        program = torch.onnx.export(
+            _Deployed(classifier).eval(),
+            (example,),
+            input_names=["faces"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(buffer)
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _save(model: onnx.ModelProto, card: Card, path: Path) -> Path:
+    onnx.helper.set_model_props(model, card.to_metadata())
+    return write_whole(path, lambda file: file.write(model.SerializeToString()), binary=True)

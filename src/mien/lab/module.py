@@ -1,0 +1,172 @@
+"""The LightningModule: a recipe's network, losses, optimizer and schedule. Knows no files and no data set."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torchmetrics.classification import MulticlassAccuracy
+
+from mien.errors import NotFound, TrainingDiverged
+from mien.expressions import EXPRESSIONS, FERPLUS
+from mien.lab import keras_defaults
+from mien.lab.augment import augmentation
+from mien.lab.networks import NETWORKS
+from mien.recipes import SGD, Adam, Constant, Cosine, Plateau, Recipe
+
+LABELS = len(EXPRESSIONS)
+CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
+
+
+class Classifier(L.LightningModule):
+    """A recipe made trainable: uint8 images (B, 48, 48) -> logits (B, 7).
+
+    A batch is (images uint8 (B, 48, 48), labels int64 (B,), votes float32 (B, 10), all zero where there are none).
+
+    Raises:
+        NotFound: The recipe names a network that does not exist.
+        TrainingDiverged: While fitting, the loss is no longer finite.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        if recipe.network not in NETWORKS:
+            raise NotFound.named("network", recipe.network, NETWORKS)
+        self.recipe = recipe
+        # The second head is ten more outputs of the last layer; `forward` shows only the first seven.
+        outputs = {"outputs": LABELS + len(FERPLUS)} if recipe.votes else {}
+        network: nn.Module = NETWORKS[recipe.network](**outputs)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.augment = augmentation(recipe.augment)
+        self.accuracy = nn.ModuleDict(
+            {stage: MulticlassAccuracy(LABELS, average="micro") for stage in ("train_", "val_")}
+        )
+        self.plateau: ReduceLROnPlateau | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, 7) of uint8 images (B, 48, 48)."""
+        return self._outputs(self._unit(images))[:, :LABELS]
+
+    def _unit(self, images: Tensor) -> Tensor:
+        return images.unsqueeze(1).float() / 255
+
+    def _outputs(self, unit: Tensor) -> Tensor:
+        standard = (unit - self.recipe.mean) / self.recipe.std
+        outputs: Tensor = self.network(standard.contiguous(memory_format=torch.channels_last))
+        return outputs
+
+    def loss(self, outputs: Tensor, labels: Tensor, votes: Tensor) -> Tensor:
+        """The recipe's loss, a scalar: the labels' term, the votes' term and the kernel penalty."""
+        logits = outputs[:, :LABELS]
+        if self.recipe.loss == "binary_cross_entropy":
+            loss = keras_defaults.binary_cross_entropy(logits, labels)
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        if self.recipe.votes:
+            total = votes.sum(1, keepdim=True)
+            shares = votes / total.clamp(min=1)  # a row without votes has no share, hence no loss
+            loss = loss + self.recipe.votes * F.cross_entropy(outputs[:, LABELS:], shares)
+        return loss + keras_defaults.l2_penalty(self.network)
+
+    def _step(self, outputs: Tensor, batch: tuple[Tensor, Tensor, Tensor], stage: str) -> Tensor:
+        _, labels, votes = batch
+        loss = self.loss(outputs.float(), labels, votes)
+        self.accuracy[stage](outputs[:, :LABELS], labels)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        self.log(f"{stage}loss", loss, sync_dist=True, prog_bar=True, **options)
+        self.log(f"{stage}accuracy", self.accuracy[stage], prog_bar=True, **options)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's randomness depend on the seed and the epoch alone, so that a resumed run is the same."""
+        torch.manual_seed((self.recipe.seed * 100_000 + self.current_epoch) * 1_000 + self.global_rank)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], step: int) -> Tensor:
+        """Loss of one augmented batch."""
+        with torch.autocast(self.device.type, enabled=False):
+            images = self.augment(self._unit(batch[0]))
+        loss = self._step(self._outputs(images), batch, "train_")
+        if step % CHECK_EVERY == 0:
+            self._stop_if_diverged(loss, f"step {step + 1}")
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], step: int) -> None:
+        """Loss and accuracy of one batch as it is."""
+        loss = self._step(self._outputs(self._unit(batch[0])), batch, "val_")
+        self._stop_if_diverged(loss, "validation")
+
+    def _stop_if_diverged(self, loss: Tensor, where: str) -> None:
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"expected a finite loss, but it is {loss.item()} in epoch {self.current_epoch + 1}, {where}; the last "
+                "good epoch is kept; lower the learning rate (--set optimizer.lr=...) or use --precision 32"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The recipe's optimizer, with a schedule per step where it has one."""
+        recipe = self.recipe
+        scheduler: LambdaLR | None = None
+        match recipe.optimizer:
+            case Adam(lr=lr, decay=decay):
+                optimizer: torch.optim.Optimizer = keras_defaults.Adam(self.network.parameters(), lr=lr)
+                if decay:
+                    scheduler = keras_defaults.time_decay(optimizer, decay)
+            case SGD(lr=lr, momentum=momentum, weight_decay=weight_decay):
+                groups = decay_groups(self.network, weight_decay)
+                optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+        match recipe.schedule:
+            case Plateau(factor=factor, patience=patience):
+                self.plateau = keras_defaults.plateau(optimizer, factor, patience)
+            case Cosine(warmup=warmup):
+                steps = int(self.trainer.estimated_stepping_batches)
+                scheduler = LambdaLR(optimizer, cosine(round(steps * warmup / recipe.epochs), steps))
+            case Constant():
+                pass
+        if scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Lightning steps an epoch's plateau rule after the checkpoint is written, and a resumed run would miss that
+    # step; so it is stepped, saved and restored here.
+    def on_train_epoch_end(self) -> None:
+        """Lower the learning rate where the validation loss stands still."""
+        if self.plateau is not None:
+            self.plateau.step(float(self.trainer.callback_metrics["val_loss"]))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the recipe and the plateau rule's state."""
+        checkpoint["recipe"] = self.recipe.to_json()
+        if self.plateau is not None:
+            checkpoint["plateau"] = self.plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the plateau rule's state until the optimizer exists."""
+        self._plateau_state = checkpoint.get("plateau")
+
+    def on_train_start(self) -> None:
+        """Restore the plateau rule."""
+        if self.plateau is not None and getattr(self, "_plateau_state", None):
+            self.plateau.load_state_dict(self._plateau_state)
+
+
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Kernels decay; biases and batch norms do not."""
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    rest = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": kernels, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def cosine(warmup: int, steps: int) -> Callable[[int], float]:
+    """Factor on the learning rate at a step: a line up to 1, then half a cosine down to 0."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor

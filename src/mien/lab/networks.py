@@ -1,0 +1,197 @@
+"""The networks: (B, 1, 48, 48) float -> logits (B, outputs), one function each.
+
+The seed networks keep the layers of their sources one for one. The modern ones take `outputs`, because a second
+head (the FER+ votes) is nothing but ten more rows of the last layer. Nothing here knows how they are trained.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mien.lab import keras_defaults
+
+
+class SqueezeExcite(nn.Module):
+    """Weighs channels by what the whole image holds: (B, C, H, W) -> (B, C, H, W).
+
+    Source: https://arxiv.org/abs/1709.01507, reduction 16.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels // 16, 1)
+        self.up = nn.Conv2d(channels // 16, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale every channel by a number between 0 and 1."""
+        weights = self.up(torch.relu(self.down(x.mean((2, 3), keepdim=True))))
+        return x * torch.sigmoid(weights)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: (B, C, H, W) -> (B, D, H / stride, W / stride).
+
+    Source: https://arxiv.org/abs/1512.03385, the basic block.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, *, squeeze: bool = False) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *conv_norm(channels, width, stride=stride),
+            nn.ReLU(inplace=True),
+            *conv_norm(width, width),
+        )
+        if squeeze:
+            self.residual.append(SqueezeExcite(width))
+        same = stride == 1 and channels == width
+        self.shortcut = nn.Identity() if same else nn.Sequential(*conv_norm(channels, width, 1, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the residual to the shortcut, then ReLU."""
+        return torch.relu(self.residual(x) + self.shortcut(x))
+
+
+def conv_norm(channels: int, width: int, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+    """A convolution that keeps the size (but for its stride), and its batch norm."""
+    conv = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv, nn.BatchNorm2d(width)
+
+
+def residual_net(
+    widths: Sequence[int],
+    depths: Sequence[int],
+    *,
+    stem_stride: int,
+    squeeze: bool = False,
+    outputs: int = 7,
+) -> nn.Sequential:
+    """A residual net: a 3x3 stem, one stage a width, global average pooling, one linear layer.
+
+    Args:
+        widths: Channels of each stage.
+        depths: Blocks in each stage; every stage after the first halves the size.
+        stem_stride: 2 quarters the work of everything after the stem.
+        squeeze: Squeeze-and-excitation in every block.
+        outputs: Rows of the last layer.
+    """
+    layers: list[nn.Module] = [*conv_norm(1, widths[0], stride=stem_stride), nn.ReLU(inplace=True)]
+    channels = widths[0]
+    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        for block in range(depth):
+            stride = 2 if stage > 0 and block == 0 else 1
+            layers.append(ResidualBlock(channels, width, stride, squeeze=squeeze))
+            channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
+
+
+def mien_small(outputs: int = 7) -> nn.Sequential:
+    """The default model's net: 1,227,623 parameters with 7 outputs, 36 million multiply-adds."""
+    return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
+
+
+def resnet18(outputs: int = 7) -> nn.Sequential:
+    """ResNet-18 at full 48 px: 11,171,271 parameters with 7 outputs, 1.25 billion multiply-adds."""
+    return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, outputs=outputs)
+
+
+def resnet18_se(outputs: int = 7) -> nn.Sequential:
+    """ResNet-18 with squeeze-and-excitation at full 48 px."""
+    return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, squeeze=True, outputs=outputs)
+
+
+def vgg(outputs: int = 7) -> nn.Sequential:
+    """Ten convolutions with batch norm in five blocks, then one linear layer.
+
+    Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel), widened.
+    """
+    layers: list[nn.Module] = []
+    channels = 1
+    for width, depth in ((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)):
+        for _ in range(depth):
+            layers += [*conv_norm(channels, width), nn.ReLU(inplace=True)]
+            channels = width
+        layers += [nn.MaxPool2d(2), nn.Dropout(0.2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
+
+
+def workshop() -> nn.Sequential:
+    """The workshop's six convolutions: 2,787,015 parameters, 722 million multiply-adds.
+
+    Batch norm and pooling come before the ReLU. The brief names no padding; "same" gives this count.
+
+    Source: workshop brief "Categorizing_Faces_based_on_Emotions" (README).
+    """
+    layers: list[nn.Module] = []
+    channels = 1
+    for width, kernel in ((64, 5), (128, 5), (256, 3)):
+        layers += [
+            nn.Conv2d(channels, width, kernel, padding=kernel // 2),
+            nn.Conv2d(width, width, kernel, padding=kernel // 2),
+            keras_defaults.batch_norm(width, 2),
+            nn.MaxPool2d(2),
+            nn.ReLU(inplace=True),
+        ]
+        channels = width
+    layers += [keras_defaults.Flatten(), nn.Linear(6 * 6 * 256, 128), keras_defaults.batch_norm(128, 1)]
+    layers += [nn.ReLU(inplace=True), nn.Dropout(0.25), nn.Linear(128, 7)]
+    return keras_defaults.initialise(nn.Sequential(*layers))
+
+
+def alexnet() -> nn.Sequential:
+    """The AlexNet-like net: 41,462,727 parameters, most of them in one layer; 545 million multiply-adds.
+
+    Source: https://github.com/hk1997/facialExpressionRecognition at 50554fb, facial_recognition.ipynb.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(1, 96, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+    channels = 96
+    for width in (256, 384, 384):
+        layers += [nn.Conv2d(channels, width, 2), nn.ReLU(inplace=True)]
+        channels = width
+    layers += [nn.MaxPool2d(2), keras_defaults.Flatten(), nn.ReLU(inplace=True)]  # this ReLU changes nothing
+    for rows in (10 * 10 * 384, 1024):
+        layers += [nn.Linear(rows, 1024), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    return keras_defaults.initialise(nn.Sequential(*layers, nn.Linear(1024, 7)))
+
+
+def paul() -> nn.Sequential:
+    """Jerin Paul's VGG-like net: 9,014,727 parameters, 601 million multiply-adds.
+
+    Source: https://github.com/Paulymorphous/Facial-Emotion-Recognition at 5eb5f11, the notebook.
+    """
+    first = keras_defaults.with_l2(nn.Conv2d(1, 64, 3), 0.01)
+    layers: list[nn.Module] = [first, nn.ReLU(inplace=True), nn.Conv2d(64, 64, 3, padding=1)]
+    layers += [nn.ReLU(inplace=True), keras_defaults.batch_norm(64, 2), nn.MaxPool2d(2), nn.Dropout(0.5)]
+    channels = 64
+    for width in (128, 256, 512):
+        for _ in range(3):
+            convolution = nn.Conv2d(channels, width, 3, padding=1)
+            layers += [convolution, nn.ReLU(inplace=True), keras_defaults.batch_norm(width, 2)]
+            channels = width
+        layers += [nn.MaxPool2d(2), nn.Dropout(0.5)]
+    layers.append(keras_defaults.Flatten())
+    for rows, width in ((2 * 2 * 512, 512), (512, 256), (256, 128), (128, 64)):
+        layers += [nn.Linear(rows, width), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    return keras_defaults.initialise(nn.Sequential(*layers, nn.Linear(64, 7)))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Parameters as Keras' summary totals them: a batch norm's moving mean and variance count too.
+
+    Source: Keras 3, `utils/summary_utils.py`: trainable and non-trainable weights.
+    """
+    moving = (b for b in network.buffers() if b.is_floating_point())  # num_batches_tracked is a whole number
+    return sum(tensor.numel() for tensor in (*network.parameters(), *moving))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "mien-small": mien_small,
+    "resnet18": resnet18,
+    "resnet18-se": resnet18_se,
+    "vgg": vgg,
+    "workshop": workshop,
+    "alexnet": alexnet,
+    "paul": paul,
+}
+"""Every network by the name that recipes use."""

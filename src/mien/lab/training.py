@@ -1,0 +1,321 @@
+"""Recipe + FaceSet -> run folder. The whole data set is one tensor on the device; there are no worker processes.
+
+A run folder holds recipe.json, environment.json, history.csv (a line an epoch), tensorboard/, checkpoints/best.ckpt
+and last.ckpt, and at the end report.json, report.md, curves.png, confusion.png, reliability.png and coverage.png.
+"""
+
+import csv
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from mien.errors import FileError, InputError
+from mien.expressions import FERPLUS
+from mien.lab.module import Classifier
+from mien.lab.runs import Run
+from mien.measuring import plots
+from mien.measuring.data import FaceSet
+from mien.measuring.evaluation import Report, evaluate
+from mien.recipes import Recipe
+from mien.storage import write_whole
+
+VALIDATION_BATCH = 512
+NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """What a run may choose without becoming another recipe.
+
+    Attributes:
+        devices: Number of devices, or "auto".
+        precision: Lightning's name: "32", "bf16-mixed", "16-mixed".
+        limit: Share of the training and validation rows to use, for trials; reports name it.
+    """
+
+    devices: int | str = "auto"
+    precision: str = "32"
+    limit: float = 1.0
+
+
+HELD_OUT = "held-out"
+
+
+def validation_split(recipe: Recipe) -> str:
+    """The name of the rows that choose the epoch: a split of the data, or "held-out" for a share of it."""
+    return recipe.protocol.select if isinstance(recipe.protocol.select, str) else HELD_OUT
+
+
+def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
+    """The rows that a run uses, in data order, with their role as their split.
+
+    Args:
+        faces: The data set.
+        recipe: Whose protocol and seed divide it.
+        limit: Share of each part that is kept, in (0, 1]; the same rows for the same seed.
+
+    Returns:
+        Rows whose split is "Training" (they train) or `validation_split(recipe)` (they choose).
+
+    Raises:
+        NotFound: The data lacks a split that the protocol needs.
+        InputError: A part has too few rows or unlabelled ones, or the recipe needs votes and there are none.
+    """
+    protocol, chosen = recipe.protocol, validation_split(recipe)
+    for name in (*protocol.train, *((chosen,) if chosen != HELD_OUT else ())):
+        faces.split(name)  # names the missing split and those that exist
+    if recipe.votes and faces.votes is None:
+        raise InputError(
+            f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "
+            "(--ferplus fer2013new.csv), set their weight to 0 (--set votes=0), or use a recipe without them"
+        )
+    generator = np.random.default_rng(recipe.seed)
+    train = np.flatnonzero(np.isin(faces.splits, protocol.train))
+    if isinstance(protocol.select, str):
+        held = np.flatnonzero(faces.splits == chosen)
+    elif protocol.held_out == "random":
+        order = generator.permutation(train)
+        held, train = np.split(order, [math.ceil(len(train) * protocol.select)])
+    else:
+        train, held = np.split(train, [math.floor(len(train) * (1 - protocol.select))])
+    if recipe.drop_non_faces and faces.votes is not None:
+        train = train[faces.votes[train, FERPLUS.index("NF")] < NON_FACE_VOTES]
+    roles = np.zeros(len(faces), f"<U{max(len(chosen), 8)}")
+    for part, role in ((train, "Training"), (held, chosen)):
+        kept = part if limit == 1 else generator.permutation(part)[: round(len(part) * limit)]
+        if len(kept) < 2:
+            raise InputError(f"{len(kept)} {role} rows are left for recipe {recipe.name!r}; at least 2 are needed")
+        if unlabelled := int((faces.labels[kept] < 0).sum()):
+            raise InputError(f"{unlabelled:,} of {len(kept):,} {role} rows have no label; training needs labels")
+        roles[kept] = role
+    used = roles != ""
+    return replace(faces.take(used), splits=roles[used])
+
+
+class Batches:
+    """Batches of one tensor set: (images uint8, labels int64, votes float32), in the given order."""
+
+    def __init__(self, tensors: tuple[Tensor, Tensor, Tensor], order: Tensor, batch: int) -> None:
+        self.tensors = tensors
+        self.parts = [part for part in order.split(batch) if len(part) > 1 or len(order) == 1]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return (tuple(tensor[part] for tensor in self.tensors) for part in self.parts)
+
+
+class FaceData(L.LightningDataModule):
+    """A divided FaceSet as batches on the device; the training order is drawn anew each epoch from the seed."""
+
+    def __init__(self, divided: FaceSet, recipe: Recipe) -> None:
+        super().__init__()
+        self.sets = (divided.split("Training"), divided.split(validation_split(recipe)))
+        self.recipe = recipe
+        self.tensors: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Copy both sets to the device, once."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        self.tensors = [
+            (
+                torch.from_numpy(np.ascontiguousarray(faces.images)).to(device),
+                torch.from_numpy(faces.labels.astype(np.int64)).to(device),
+                torch.from_numpy(
+                    np.zeros((len(faces), len(FERPLUS)), np.float32)
+                    if faces.votes is None
+                    else faces.votes.astype(np.float32)
+                ).to(device),
+            )
+            for faces in self.sets
+        ]
+
+    def _batches(self, which: int, order: Tensor, batch: int) -> Batches:
+        assert self.trainer is not None
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        whole = len(order) - len(order) % world if which == 0 else len(order)
+        mine = order[:whole][rank::world].to(self.tensors[which][0].device)
+        return Batches(self.tensors[which], mine, max(1, batch // world))
+
+    def train_dataloader(self) -> Batches:
+        """This epoch's shuffled batches."""
+        assert self.trainer is not None
+        seed = self.recipe.seed * 100_000 + self.trainer.current_epoch
+        order = torch.randperm(len(self.sets[0]), generator=torch.Generator().manual_seed(seed))
+        return self._batches(0, order, self.recipe.batch)
+
+    def val_dataloader(self) -> Batches:
+        """The validation rows in their order."""
+        return self._batches(1, torch.arange(len(self.sets[1])), VALIDATION_BATCH)
+
+
+class History(Callback):
+    """One row an epoch, kept in the checkpoint too, so that a resumed run has its whole history."""
+
+    def __init__(self, path: Path, report: Callable[[dict[str, float]], None]) -> None:
+        self.path, self.report = path, report
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add this epoch's row and write the file whole."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"epoch": trainer.current_epoch + 1, "lr": rate, **{k: round(v, 6) for k, v in sorted(metrics.items())}}
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_whole(self.path, lambda file: _write_rows(file, self.rows))
+            self.report(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of the run that is continued."""
+        self.rows = list(state_dict["rows"])
+
+
+def _write_rows(file: Any, rows: list[dict[str, float]]) -> None:
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def environment(faces: FaceSet, options: TrainOptions) -> dict[str, Any]:
+    """Versions, hardware and data of a run, for its record."""
+    packages = ("mien", "torch", "lightning", "kornia", "torchmetrics", "numpy")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "data": Path(faces.source).name,
+        "data_sha256": faces.checksum,
+        "options": asdict(options),
+    }
+
+
+def train(
+    recipe: Recipe,
+    faces: FaceSet,
+    out: str | os.PathLike[str],
+    *,
+    options: TrainOptions | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+) -> Path:
+    """Train a recipe and leave a run folder.
+
+    Args:
+        recipe: What to train.
+        faces: The data set; the recipe's protocol says which rows train and which choose.
+        out: The run folder. It must be new or empty, unless `resume`.
+        options: Devices, precision, share of the data.
+        resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
+        progress: Show a progress bar.
+        report: Called with each epoch's row of history.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        FileError: The folder holds something already, or there is nothing to resume.
+        InputError: The run that is resumed was made from another recipe or other data.
+        TrainingDiverged: The loss is not finite.
+    """
+    out, options = Path(out), options or TrainOptions()
+    last = out / "checkpoints" / "last.ckpt"
+    record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
+    if resume:
+        _check_same_run(out, record)
+    elif out.exists() and any(out.iterdir()):
+        raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
+    divided = divide(faces, recipe, options.limit)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, value in record.items():
+        write_whole(out / f"{name}.json", lambda file, value=value: json.dump(value, file, indent=1))
+
+    torch.manual_seed(recipe.seed)
+    monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
+    callbacks: list[Callback] = [
+        History(out / "history.csv", report),
+        ModelCheckpoint(
+            out / "checkpoints",
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if recipe.ema:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    if recipe.stopping:
+        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.stopping.patience))
+    trainer = L.Trainer(
+        max_epochs=recipe.epochs,
+        devices=options.devices,
+        precision=options.precision,  # type: ignore[arg-type]
+        callbacks=callbacks,
+        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        log_every_n_steps=50,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    trainer.fit(
+        Classifier(recipe),
+        datamodule=FaceData(divided, recipe),
+        ckpt_path=last if resume and last.exists() else None,
+        weights_only=True,
+    )
+    if trainer.is_global_zero:
+        summarise(out, divided, options)
+    return out
+
+
+def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
+    """Score the best checkpoint on the rows that chose it, and leave report and pictures in the run folder."""
+    run = Run(out)
+    report = evaluate(run, divided, validation_split(run.recipe), binary=run.recipe.claims_binary)
+    report.notes.append("These rows chose the epoch: this is a selection score.")
+    if options.limit < 1:
+        report.notes.append(f"TRIAL: trained and scored on {options.limit:.1%} of the rows (--limit).")
+    write_whole(out / "report.json", lambda file: file.write(report.to_json()))
+    write_whole(out / "report.md", lambda file: file.write(report.to_markdown()))
+    plots.save_report(report, out)
+    plots.save(plots.curves(run.history(), run.name), out / "curves.png")
+    return report
+
+
+def _check_same_run(out: Path, record: dict[str, Any]) -> None:
+    """A run may only be continued with the recipe and the data it began with."""
+    if not (out / "recipe.json").exists():
+        raise FileError(f"{out} holds no run to resume; start one without --resume")
+    began = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
+    if began != record["recipe"]:
+        differing = [k for k in record["recipe"] if began.get(k) != record["recipe"][k]]
+        raise InputError(f"the run in {out} was begun with another recipe ({', '.join(differing)} differ)")
+    data = json.loads((out / "environment.json").read_text(encoding="utf-8"))["data_sha256"]
+    if data != record["environment"]["data_sha256"]:
+        raise InputError(f"the run in {out} was begun with other data (sha-256 {data[:12]}...)")

@@ -1,0 +1,243 @@
+"""Any predictor x split -> Report. ONNX files and training runs are measured by the same lines.
+
+Roles: Training is learned from, PublicTest chooses (its scores are selection scores), PrivateTest is scored once.
+"""
+
+import csv
+import json
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mien.errors import InputError
+from mien.expressions import EXPRESSIONS
+from mien.measuring import metrics
+from mien.measuring.data import FaceSet
+from mien.storage import write_whole
+
+SELECTION_SPLIT = "PublicTest"
+CHUNK = 512
+
+
+class Predictor(Protocol):
+    """Anything that tells expressions of grey faces."""
+
+    name: str
+
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B 7"]:
+        """Probabilities in the order of `EXPRESSIONS`; rows sum to 1."""
+        ...
+
+
+def predict(predictor: Predictor, faces: FaceSet, *, mirror: bool = False) -> Float[np.ndarray, "N 7"]:
+    """Probabilities of every row of `faces`, in chunks.
+
+    Args:
+        predictor: What to ask.
+        faces: Whose images; labels are not looked at.
+        mirror: Average with the mirrored image.
+    """
+
+    def chunked(images: UInt8[np.ndarray, "N 48 48"]) -> Float[np.ndarray, "N 7"]:
+        parts = [
+            predictor.probabilities(np.ascontiguousarray(images[k : k + CHUNK])) for k in range(0, len(images), CHUNK)
+        ]
+        return np.concatenate(parts).astype(np.float64)
+
+    if not len(faces):
+        raise InputError("expected at least one row to predict, but there is none")
+    single = chunked(faces.images)
+    return (single + chunked(faces.images[:, :, ::-1])) / 2 if mirror else single
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of one set of rows. Shares are in [0, 1]; `nll` is in nats.
+
+    Attributes:
+        n: Rows.
+        accuracy: Share of rows that are right, `interval` its 95 % bootstrap interval.
+        macro_f1: Mean F1 over the expressions.
+        recall: By expression; None where an expression has no row.
+        nll: Mean negative log-likelihood.
+        ece: Expected calibration error, 15 bins.
+        confusion: Rows by true expression, columns by answer.
+        binary_accuracy: Only for recipes that claim in this measure; its floor is 6/7.
+    """
+
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    macro_f1: float
+    recall: dict[str, float | None]
+    nll: float
+    ece: float
+    confusion: list[list[int]]
+    binary_accuracy: float | None = None
+
+    @classmethod
+    def of(cls, probabilities: metrics.Probabilities, labels: metrics.Labels, *, binary: bool = False) -> "Scores":
+        """Measure one set of rows."""
+        confusion = metrics.confusion_matrix(probabilities, labels)
+        recall = metrics.recalls(confusion)
+        return cls(
+            n=len(labels),
+            accuracy=metrics.accuracy(probabilities, labels),
+            interval=metrics.bootstrap_interval(metrics.correct(probabilities, labels)),
+            macro_f1=metrics.macro_f1(confusion),
+            recall={e: None if np.isnan(r) else float(r) for e, r in zip(EXPRESSIONS, recall, strict=True)},
+            nll=metrics.negative_log_likelihood(probabilities, labels),
+            ece=metrics.calibration_error(probabilities, labels),
+            confusion=confusion.tolist(),
+            binary_accuracy=metrics.binary_accuracy(probabilities, labels) if binary else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a predictor scores on a split.
+
+    Attributes:
+        model: The predictor's name.
+        split: Which rows.
+        data: File name and checksum of the data set.
+        scores: By view ("single view", "with mirror") and rows ("all", "without twins"), joined by ", ".
+        twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
+        notes: What a reader must know beside the numbers.
+        probabilities: Single-view probabilities, for plots; not part of the JSON.
+        labels: The truth beside them.
+    """
+
+    model: str
+    split: str
+    data: dict[str, str]
+    scores: dict[str, Scores]
+    twins: int | None
+    notes: list[str] = field(default_factory=list)
+    probabilities: Any = field(default=None, repr=False, compare=False)
+    labels: Any = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        keep = {k: getattr(self, k) for k in ("model", "split", "data", "twins", "notes")}
+        return keep | {"scores": {name: asdict(scores) for name, scores in self.scores.items()}}
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_markdown(self) -> str:
+        """The report as Markdown: one table of scores, recalls, the confusion matrix, the notes."""
+        head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
+        rows = [
+            [
+                name,
+                f"{s.n:,}",
+                f"{s.accuracy:.2%}",
+                f"{s.interval[0]:.2%} to {s.interval[1]:.2%}",
+                f"{s.macro_f1:.3f}",
+                f"{s.nll:.3f}",
+                f"{s.ece:.2%}",
+            ]
+            for name, s in self.scores.items()
+        ]
+        first = next(iter(self.scores.values()))
+        confusion = [
+            [f"**{e}**", *map(str, row), "-" if first.recall[e] is None else f"{first.recall[e]:.1%}"]
+            for e, row in zip(EXPRESSIONS, first.confusion, strict=True)
+        ]
+        parts = [
+            f"# {self.model} on {self.split}",
+            "\n".join(f"- {note}" for note in self.notes),
+            markdown_table(head, rows),
+            "True expression by row, answer by column (single view, all rows):",
+            markdown_table(["", *EXPRESSIONS, "recall"], confusion),
+            f"Data: {self.data['file']}, sha-256 `{self.data['sha256']}`",
+        ]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool = False) -> Report:
+    """Score a predictor on one split, single view and with the mirrored view, with and without twins.
+
+    Args:
+        predictor: A `Recognizer`, a training run, or anything with `probabilities`.
+        faces: The data set; its Training rows tell which images have an exact twin there.
+        split: The name of the split.
+        binary: Also give element-wise binary accuracy, for recipes that claim in it.
+
+    Raises:
+        NotFound: The data has no such split.
+        InputError: The split is not labelled.
+    """
+    rows = faces.split(split)
+    if unlabelled := int((rows.labels < 0).sum()):
+        raise InputError(
+            f"{unlabelled:,} of the {len(rows):,} rows of {split} have no label, so they cannot be scored; "
+            f"write their probabilities instead: mien predict MODEL --data FILE --split {split} --out FILE"
+        )
+    notes = []
+    if split == SELECTION_SPLIT:
+        notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
+    if split == "Training":
+        notes.append("Training rows are learned from: this score says nothing about new faces.")
+    parts = {"all": np.ones(len(rows), bool)}
+    twins = None
+    if "Training" in faces.splits and split != "Training":
+        twin = rows.twins_in(faces.split("Training"))
+        twins = int(twin.sum())
+        if 0 < twins < len(rows):
+            parts["without twins"] = ~twin
+        notes.append(f"{twins:,} of {len(rows):,} images have an exact twin in Training.")
+    else:
+        notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
+    if binary:
+        notes.append("Binary accuracy asks seven yes-or-no questions a face; answering no to all scores 85.71 %.")
+    scores, single = {}, None
+    for view, mirror in (("single view", False), ("with mirror", True)):
+        probabilities = predict(predictor, rows, mirror=mirror)
+        single = probabilities if single is None else single
+        for part, where in parts.items():
+            scores[f"{view}, {part}"] = Scores.of(probabilities[where], rows.labels[where], binary=binary)
+    data = {"file": Path(faces.source).name, "sha256": faces.checksum}
+    return Report(predictor.name, split, data, scores, twins, notes, single, rows.labels)
+
+
+def write_predictions(
+    path: str | PathLike[str], faces: FaceSet, probabilities: Float[np.ndarray, "N 7"]
+) -> Path:
+    """Write probabilities of rows, as a contest takes them: CSV (row, p0 .. p6, five decimals) or .npz by the suffix.
+
+    Args:
+        path: Ends in .csv or .npz; written whole or not at all.
+        faces: Whose row numbers to write.
+        probabilities: In the order of `EXPRESSIONS`.
+
+    Raises:
+        InputError: Another suffix.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
+    elif path.suffix == ".csv":
+
+        def rows(file: Any) -> None:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))])
+            for row, values in zip(faces.rows, probabilities, strict=True):
+                writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
+
+        write_whole(path, rows)
+    else:
+        raise InputError(f"predictions are written as .csv or .npz, but the file is {path.name!r}")
+    return path

@@ -1,0 +1,113 @@
+"""Pictures of scores: confusion matrix, learning curves, reliability and coverage. Needs matplotlib.
+
+Figures are made without pyplot, so that nothing global changes and nothing opens a window.
+"""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mien.errors import MissingExtra
+from mien.expressions import EXPRESSIONS
+from mien.measuring import metrics
+from mien.measuring.evaluation import Report
+from mien.storage import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra.of("lab", "plotting") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: "Figure", path: str | PathLike[str]) -> Path:
+    """Write a figure as a PNG, whole or not at all."""
+    return write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110), binary=True)
+
+
+def confusion(matrix: Sequence[Sequence[int]], title: str) -> "Figure":
+    """True expression by row, answer by column; colour is the share of the row, the text the share and count."""
+    counts = np.asarray(matrix)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = _figure(7, 6.2)
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(EXPRESSIONS)):
+        for column in range(len(EXPRESSIONS)):
+            axes.text(
+                column,
+                row,
+                f"{share[row, column]:.0%}\n{counts[row, column]}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share[row, column] > 0.55 else "black",
+            )
+    names = [str(e) for e in EXPRESSIONS]
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="answer", ylabel="truth", title=title)
+    return figure
+
+
+def curves(history: Sequence[dict[str, float]], title: str) -> "Figure":
+    """Loss and accuracy of training and validation by epoch."""
+    figure = _figure(9, 3.6)
+    epochs = [row["epoch"] for row in history]
+    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, label in (("train", "training"), ("val", "validation")):
+            axes.plot(epochs, [row[f"{part}_{measure}"] for row in history], marker=".", label=label)
+        axes.set(xlabel="epoch", ylabel=measure)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def reliability(report: Report) -> "Figure":
+    """How often answers of a confidence are right, and how many there are of each."""
+    count, confidence, hits = metrics.reliability(report.probabilities, report.labels).T
+    used = count > 0
+    figure = _figure(5, 5.4)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], "--", color="grey", label="perfect")
+    upper.plot(confidence[used], hits[used], "o-", label="this model")
+    upper.set(ylabel="accuracy", title=f"{report.model}, {report.split}: reliability", ylim=(0, 1))
+    upper.legend(frameon=False)
+    edges = np.linspace(0, 1, len(count) + 1)
+    lower.bar(edges[:-1], count, width=np.diff(edges), align="edge", edgecolor="white")
+    lower.set(xlabel="confidence", ylabel="faces", xlim=(0, 1))
+    return figure
+
+
+def coverage(report: Report) -> "Figure":
+    """Accuracy on the surest answers, by the share that is answered."""
+    share, accuracy, _ = metrics.risk_coverage(report.probabilities, report.labels).T
+    start = len(share) // 50  # the first few answers are too few for a share
+    figure = _figure(5, 3.8)
+    axes = figure.add_subplot()
+    axes.plot(share[start:], accuracy[start:])
+    axes.set(xlabel="share of faces answered", ylabel="accuracy on them", xlim=(0, 1))
+    axes.set_title(f"{report.model}, {report.split}: answering only when sure")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def save_report(report: Report, folder: str | PathLike[str]) -> list[Path]:
+    """The three plots of a report as PNG files."""
+    folder = Path(folder)
+    first = next(iter(report.scores.values()))
+    title = f"{report.model}, {report.split}: {first.accuracy:.2%} of {first.n:,}"
+    return [
+        save(confusion(first.confusion, title), folder / "confusion.png"),
+        save(reliability(report), folder / "reliability.png"),
+        save(coverage(report), folder / "coverage.png"),
+    ]

@@ -1,0 +1,101 @@
+"""Readings -> JSON objects and rows of tables. The one place that knows the columns."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mien.errors import InputError, MissingExtra
+from mien.expressions import EXPRESSIONS
+from mien.reading.recognizer import Reading
+from mien.storage import write_whole
+
+COLUMNS = (
+    *("source", "frame", "time_s", "track", "x", "y", "w", "h", "score"),
+    *("expression", "confidence", "uncertain"),
+    *(f"p_{expression}" for expression in EXPRESSIONS),
+    "flags",
+)
+"""The columns of every table: one row a face and image; an image without a face keeps a row with these empty."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photo and what was read in it; sizes in pixels of the upright image."""
+
+    source: str
+    width: int
+    height: int
+    model: str
+    readings: list[Reading]
+
+
+def to_object(photo: Photo) -> dict[str, Any]:
+    """The JSON object of a photo: plain Python values, boxes rounded to a tenth of a pixel."""
+    return {
+        "source": photo.source,
+        "width": photo.width,
+        "height": photo.height,
+        "model": photo.model,
+        "faces": [
+            {
+                "box": [round(v, 1) for v in reading.face.box],
+                "score": round(reading.face.score, 4),
+                "expression": str(reading.expression),
+                "confidence": round(reading.confidence, 4),
+                "uncertain": reading.uncertain,
+                "probabilities": {str(e): round(p, 4) for e, p in reading.probabilities.items()},
+                "flags": list(reading.flags),
+            }
+            for reading in photo.readings
+        ],
+    }
+
+
+def to_rows(photo: Photo) -> Iterator[Row]:
+    """The rows of a photo, with every column of `COLUMNS`; None where there is nothing to say."""
+    blank: Row = dict.fromkeys(COLUMNS) | {"source": photo.source}
+    if not photo.readings:
+        yield blank
+    for face in to_object(photo)["faces"]:
+        yield blank | {
+            **dict(zip("xywh", face["box"], strict=True)),
+            **{name: face[name] for name in ("score", "expression", "confidence", "uncertain")},
+            **{f"p_{expression}": p for expression, p in face["probabilities"].items()},
+            "flags": " ".join(face["flags"]),
+        }
+
+
+def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
+    """Write rows as .csv or .parquet by the suffix, whole or not at all.
+
+    Raises:
+        InputError: Another suffix.
+        MissingExtra: Parquet without pyarrow.
+        FileError: The file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix == ".csv":
+
+        def write(file: Any) -> None:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+        return write_whole(path, write)
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise MissingExtra.of("parquet", "writing Parquet") from error
+        kinds = {"frame": pa.int64(), "track": pa.int64(), "uncertain": pa.bool_()}
+        kinds |= dict.fromkeys(("source", "expression", "flags"), pa.string())
+        schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+        return write_whole(path, lambda file: pq.write_table(table, file), binary=True)
+    raise InputError(f"tables are written as .csv or .parquet, but the file is {path.name!r}")

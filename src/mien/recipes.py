@@ -1,0 +1,334 @@
+"""Recipes: what is built, how it is trained, and what its author claims. No torch.
+
+A recipe is a frozen value; a variant is `dataclasses.replace(RECIPES["paul"], epochs=10)`. The resolved recipe
+is written as JSON beside every run and into every exported model.
+"""
+
+import json
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal, get_type_hints
+
+from mien.errors import InputError, NotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """Which rows train, which choose the epoch, which are reported.
+
+    Attributes:
+        train: Splits the network may learn from.
+        select: A split kept for choosing, or the share of the training rows that is held out for it.
+        held_out: How that share is taken: the last rows as Keras' `validation_split` does, or at random.
+        test: Splits the author reports.
+    """
+
+    train: tuple[str, ...] = ("Training",)
+    select: str | float = "PublicTest"
+    held_out: Literal["last", "random"] = "last"
+    test: tuple[str, ...] = ("PrivateTest",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """Random changes of a training image, each drawn anew for every image and epoch.
+
+    Attributes:
+        flip: Probability of mirroring left and right.
+        degrees: Rotation, uniform in plus or minus this many degrees.
+        translate: Shift along each axis, uniform in plus or minus this share of the side.
+        scale: Zoom, uniform in 1 plus or minus this.
+        brightness: Added to the pixels (range 0 to 1), uniform in plus or minus this.
+        contrast: Factor on the pixels, uniform in 1 plus or minus this.
+        erase: Probability that one rectangle of 2 % to 20 % of the area is blanked.
+    """
+
+    flip: float = 0.0
+    degrees: float = 0.0
+    translate: float = 0.0
+    scale: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    erase: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adam:
+    """Keras' Adam; `decay` is its old time decay, lr / (1 + decay * step)."""
+
+    lr: float = 1e-3
+    decay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SGD:
+    """Stochastic gradient descent with Nesterov momentum; biases and norms are not decayed."""
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """The learning rate stays as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plateau:
+    """Keras' ReduceLROnPlateau on the validation loss; patience in epochs."""
+
+    factor: float = 0.1
+    patience: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosine:
+    """Linear warm-up, then half a cosine down to zero at the last step; warm-up in epochs."""
+
+    warmup: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """Keras' EarlyStopping on the validation accuracy; patience in epochs."""
+
+    patience: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One row of the results table.
+
+    Attributes:
+        name: Key of `RECIPES` and the name of the exported model.
+        network: Key of `mien.lab.networks.NETWORKS`.
+        summary: One line for `mien recipes`.
+        source: Where the system is described.
+        claim: What its author states, in words; empty when nothing is stated.
+        claim_metric: The measure that the claim is stated in.
+        mean, std: A pixel p in [0, 255] enters the network as (p / 255 - mean) / std.
+        loss: Softmax cross-entropy, or the element-wise binary cross-entropy on softmax outputs.
+        label_smoothing: Share of the target spread evenly over the seven labels.
+        votes: Weight of a second head that learns the FER+ vote shares; 0 for none.
+        drop_non_faces: Leave out training rows that FER+ taggers mostly call "not a face".
+        ema: Decay per step of the moving average of the weights that is evaluated and kept; 0 for none.
+        keep: Which checkpoint `best` is: lowest validation loss or highest validation accuracy.
+        batch: Images a step, over all devices.
+    """
+
+    name: str
+    network: str
+    summary: str
+    source: str
+    claim: str = ""
+    claim_metric: Literal["accuracy", "binary_accuracy"] = "accuracy"
+    protocol: Protocol = field(default_factory=Protocol)
+    mean: float = 0.0
+    std: float = 1.0
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    label_smoothing: float = 0.0
+    votes: float = 0.0
+    drop_non_faces: bool = False
+    augment: Augment = field(default_factory=Augment)
+    optimizer: Adam | SGD = field(default_factory=Adam)
+    schedule: Constant | Plateau | Cosine = field(default_factory=Constant)
+    stopping: Stopping | None = None
+    ema: float = 0.0
+    keep: Literal["loss", "accuracy"] = "accuracy"
+    epochs: int = 20
+    batch: int = 64
+    seed: int = 0
+
+    @property
+    def claims_binary(self) -> bool:
+        """Whether reports must show binary accuracy beside accuracy."""
+        return self.claim_metric == "binary_accuracy"
+
+    def to_json(self) -> str:
+        """The whole recipe as JSON text; `from_json` reads it back."""
+        return json.dumps(_tagged(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The recipe that `to_json` wrote.
+
+        Raises:
+            InputError: The text is not such a recipe.
+        """
+        try:
+            recipe = _untagged(json.loads(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"expected the JSON of a recipe, but it does not read as one: {error}") from error
+        if not isinstance(recipe, cls):
+            raise InputError("expected the JSON of a recipe, as a run folder's recipe.json holds it")
+        return recipe
+
+
+def _tagged(value: Any) -> Any:
+    """Dataclasses to dicts that name their class, so that unions can be read back."""
+    if is_dataclass(value):
+        return {"": type(value).__name__} | {f.name: _tagged(getattr(value, f.name)) for f in fields(value)}
+    return value
+
+
+_CLASSES = {c.__name__: c for c in (Recipe, Protocol, Augment, Adam, SGD, Constant, Plateau, Cosine, Stopping)}
+
+
+def _untagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        kind = _CLASSES[value[""]]
+        return kind(**{k: _untagged(v) for k, v in value.items() if k})
+    return tuple(value) if isinstance(value, list) else value
+
+
+def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
+    """A recipe with some fields replaced, as `--set epochs=5 --set optimizer.lr=0.05` asks.
+
+    Args:
+        recipe: What to start from.
+        settings: Dotted field name to its new value as text, read as JSON where it is JSON.
+
+    Raises:
+        NotFound: No such field.
+        InputError: The value has another type than the field.
+    """
+    for path, text in settings.items():
+        recipe = _replaced(recipe, path.split("."), text, path)
+    return recipe
+
+
+def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
+    name, *rest = path
+    if not is_dataclass(value) or name not in (names := [f.name for f in fields(value)]):
+        known = [f.name for f in fields(value)] if is_dataclass(value) else []
+        raise NotFound.named("recipe setting", whole, known)
+    assert name in names
+    old = getattr(value, name)
+    if rest:
+        return replace(value, **{name: _replaced(old, rest, text, whole)})  # type: ignore[type-var]
+    try:
+        new = json.loads(text)
+    except ValueError:
+        new = text
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        new = float(new)
+    if type(new) is not type(old):
+        expected = get_type_hints(type(value))[name]
+        raise InputError(f"setting {whole} takes {getattr(expected, '__name__', expected)}, but got {text!r}")
+    return replace(value, **{name: new})  # type: ignore[type-var]
+
+
+_MODERN = Augment(
+    flip=0.5, degrees=15, translate=0.1, scale=0.15, brightness=0.2, contrast=0.2, erase=0.25
+)
+
+_MIEN_SMALL = Recipe(
+    name="mien-small",
+    network="mien-small",
+    summary="residual net with a stride-2 stem, 36 million multiply-adds",
+    source="this project",
+    mean=0.5,
+    std=0.25,
+    label_smoothing=0.1,
+    votes=1.0,
+    drop_non_faces=True,
+    augment=_MODERN,
+    optimizer=SGD(lr=0.1, weight_decay=5e-4),
+    schedule=Cosine(warmup=2),
+    ema=0.999,
+    epochs=100,
+    batch=128,
+)
+
+_PAUL = Recipe(
+    name="paul",
+    network="paul",
+    summary="Jerin Paul's VGG-like net, as the published number was made: 100 epochs, the last one kept",
+    source="https://www.freecodecamp.org/news/"
+    "facial-emotion-recognition-develop-a-c-n-n-and-break-into-kaggle-top-10-f618c024faa7",
+    claim="63.167 % on PrivateTest",
+    protocol=Protocol(train=("Training", "PublicTest"), select=0.2, held_out="last", test=("PrivateTest",)),
+    optimizer=Adam(lr=1e-3),
+    schedule=Plateau(factor=0.9, patience=3),
+    keep="loss",
+    epochs=100,
+    batch=64,
+)
+
+_ALL = (
+    _MIEN_SMALL,
+    replace(
+        _MIEN_SMALL,
+        name="mien-small-plain",
+        summary="mien-small on FER2013's labels alone: no FER+ votes, every Training row",
+        votes=0.0,
+        drop_non_faces=False,
+    ),
+    replace(
+        _MIEN_SMALL,
+        name="resnet18",
+        network="resnet18",
+        summary="ResNet-18 at full 48 px, for a GPU",
+        epochs=200,
+    ),
+    replace(
+        _MIEN_SMALL,
+        name="resnet18-se",
+        network="resnet18-se",
+        summary="ResNet-18 with squeeze-and-excitation at full 48 px, for a GPU",
+        epochs=200,
+    ),
+    replace(
+        _MIEN_SMALL,
+        name="vgg",
+        network="vgg",
+        summary="ten-layer VGG with batch norm at full 48 px, for a GPU",
+        optimizer=SGD(lr=0.05, weight_decay=5e-4),
+        epochs=200,
+    ),
+    Recipe(
+        name="workshop",
+        network="workshop",
+        summary="workshop brief 'Categorizing Faces based on Emotions'",
+        source="workshop brief 'Categorizing_Faces_based_on_Emotions' (README)",
+        protocol=Protocol(select=0.1, held_out="random", test=()),
+        epochs=20,
+        batch=64,
+    ),
+    Recipe(
+        name="alexnet",
+        network="alexnet",
+        summary="AlexNet-like net trained on seven binary outputs",
+        source="https://github.com/hk1997/facialExpressionRecognition",
+        claim="88.6 % on PublicTest + PrivateTest (element-wise binary accuracy; its floor is 85.71 %)",
+        claim_metric="binary_accuracy",
+        protocol=Protocol(select=0.1, held_out="last", test=("PublicTest", "PrivateTest")),
+        loss="binary_cross_entropy",
+        optimizer=Adam(lr=1e-3, decay=1e-6),
+        keep="loss",
+        epochs=15,
+        batch=128,
+    ),
+    _PAUL,
+    replace(
+        _PAUL,
+        name="paul-as-printed",
+        summary="the same with the early stopping that the article prints, which ends it near epoch 7",
+        stopping=Stopping(patience=6),
+    ),
+)
+
+RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
+"""Every recipe by name."""
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        NotFound: There is none; the closest name is suggested.
+    """
+    if name not in RECIPES:
+        raise NotFound.named("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,79 @@
+"""What several tests need: example photos, small made-up data, the real data set where it is named."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mien.measuring.data import FaceSet
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def collins() -> Path:
+    return EXAMPLES / "eileen-collins.jpg"
+
+
+@pytest.fixture(scope="session")
+def hopper() -> Path:
+    return EXAMPLES / "grace-hopper.jpg"
+
+
+@pytest.fixture(scope="session")
+def fer2013() -> Path:
+    """The real csv."""
+    path = os.environ.get("MIEN_FER2013")
+    if not path:
+        pytest.skip("MIEN_FER2013 does not name a fer2013.csv")
+    return Path(path)
+
+
+def bars(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images that a network can learn: a bright bar whose place tells the label, on noise."""
+    generator = np.random.default_rng(seed)
+    labels = (np.arange(count) % 7).astype(np.int8)
+    images = generator.integers(0, 120, (count, 48, 48)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 6 * label : 8 + 6 * label] = 230
+    return images, labels
+
+
+@pytest.fixture
+def small_faces() -> FaceSet:
+    """140 learnable rows: 98 Training, 28 PublicTest (7 of them twins of Training rows), 14 unlabelled PrivateTest."""
+    images, labels = bars(140)
+    images[98:105] = images[:7]
+    labels[126:] = -1
+    votes = np.zeros((140, 10), np.uint8)
+    votes[:, 0] = 10
+    return FaceSet(
+        images=images,
+        labels=labels,
+        splits=np.array(["Training"] * 98 + ["PublicTest"] * 28 + ["PrivateTest"] * 14),
+        rows=np.arange(140),
+        votes=votes,
+        checksum="0" * 64,
+        source="small.csv",
+    )
+
+
+@pytest.fixture
+def small_csv(tmp_path: Path, small_faces: FaceSet) -> Path:
+    """`small_faces` as a fer2013.csv, its votes as fer2013new.csv beside it."""
+    path = tmp_path / "fer2013.csv"
+    with open(path, "w") as file:
+        file.write("emotion,pixels,Usage\n")
+        for image, label, split in zip(small_faces.images, small_faces.labels, small_faces.splits, strict=True):
+            file.write(f"{label if label >= 0 else ''},{' '.join(map(str, image.ravel()))},{split}\n")
+    with open(tmp_path / "fer2013new.csv", "w") as file:
+        file.write("Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n")
+        for row, split in enumerate(small_faces.splits):
+            file.write(f"{split},fer{row:07}.png,10,0,0,0,0,0,0,0,0,0\n")
+    return path

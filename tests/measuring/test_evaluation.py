@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mien.measuring.data import FaceSet
+
+from mien.errors import InputError, NotFound
+from mien.measuring.evaluation import evaluate, predict, write_predictions
+
+
+class Bars:
+    """Reads the made-up images' bar; in the upper half of the mirror image it is blind."""
+
+    name = "bars"
+
+    def __init__(self, wrong: int = 0) -> None:
+        self.wrong = wrong  # answers of label 0 that are turned into label 1
+
+    def probabilities(self, faces: np.ndarray) -> np.ndarray:
+        level = np.stack([faces[:, 4 + 6 * k : 8 + 6 * k].mean((1, 2)) for k in range(7)], 1)
+        sure = np.full((len(faces), 7), 0.02)
+        answer = level.argmax(1)
+        answer[np.flatnonzero(answer == 0)[: self.wrong]] = 1
+        sure[np.arange(len(faces)), answer] = 0.88
+        return sure
+
+
+def test_report_has_views_and_twins(small_faces: FaceSet) -> None:
+    report = evaluate(Bars(), small_faces, "PublicTest")
+    assert list(report.scores) == [
+        "single view, all",
+        "single view, without twins",
+        "with mirror, all",
+        "with mirror, without twins",
+    ]
+    assert report.twins == 7
+    assert report.scores["single view, all"].n == 28
+    assert report.scores["single view, without twins"].n == 21
+    assert report.scores["single view, all"].accuracy == 1.0
+    assert report.scores["single view, all"].ece == pytest.approx(0.12)
+    assert any("selection score" in note for note in report.notes)
+
+
+def test_mistakes_are_counted_where_they_are(small_faces: FaceSet) -> None:
+    scores = evaluate(Bars(wrong=2), small_faces, "PublicTest").scores["single view, all"]
+    assert scores.accuracy == pytest.approx(26 / 28)
+    assert scores.confusion[0][:2] == [2, 2]
+    assert scores.recall["angry"] == 0.5
+    assert scores.interval[0] < scores.accuracy < scores.interval[1]
+
+
+def test_binary_accuracy_comes_with_its_floor(small_faces: FaceSet) -> None:
+    report = evaluate(Bars(wrong=2), small_faces, "PublicTest", binary=True)
+    assert report.scores["single view, all"].binary_accuracy == pytest.approx(1 - 4 / (28 * 7))
+    assert any("85.71 %" in note for note in report.notes)
+    assert evaluate(Bars(), small_faces, "PublicTest").scores["single view, all"].binary_accuracy is None
+
+
+def test_blind_split_is_refused_with_the_way_out(small_faces: FaceSet) -> None:
+    with pytest.raises(InputError, match="14 of the 14 rows of PrivateTest have no label.*mien predict"):
+        evaluate(Bars(), small_faces, "PrivateTest")
+
+
+def test_missing_split_names_those_that_exist(small_faces: FaceSet) -> None:
+    with pytest.raises(NotFound, match="PublicTest"):
+        evaluate(Bars(), small_faces, "Public")
+
+
+def test_without_training_rows_twins_are_not_claimed(small_faces: FaceSet) -> None:
+    report = evaluate(Bars(), small_faces.split("PublicTest"), "PublicTest")
+    assert report.twins is None
+    assert any("were not looked for" in note for note in report.notes)
+
+
+def test_json_and_markdown_tell_the_same(small_faces: FaceSet) -> None:
+    report = evaluate(Bars(wrong=2), small_faces, "PublicTest")
+    plain = json.loads(report.to_json())
+    assert plain["scores"]["single view, all"]["accuracy"] == pytest.approx(26 / 28)
+    assert "92.86%" in report.to_markdown()
+    assert "| **angry** | 2 | 2 |" in report.to_markdown()
+
+
+def test_chunks_do_not_show(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predict(Bars(), small_faces)
+    monkeypatch.setattr("mien.measuring.evaluation.CHUNK", 11)
+    assert np.array_equal(predict(Bars(), small_faces), whole)
+
+
+def test_predictions_are_what_the_contest_takes(small_faces: FaceSet, tmp_path: Path) -> None:
+    blind = small_faces.split("PrivateTest")
+    probabilities = predict(Bars(), blind)
+    lines = write_predictions(tmp_path / "p.csv", blind, probabilities).read_text().splitlines()
+    assert lines[0] == "row,p0,p1,p2,p3,p4,p5,p6"
+    assert lines[1].split(",")[:2] == ["126", "0.88000"]
+    assert len(lines) == 15
+    with np.load(write_predictions(tmp_path / "p.npz", blind, probabilities)) as arrays:
+        assert np.array_equal(arrays["probabilities"], probabilities)
+    with pytest.raises(InputError, match="csv or .npz"):
+        write_predictions(tmp_path / "p.txt", blind, probabilities)

@@ -1,0 +1,85 @@
+"""Each score against a value worked out by hand or by another library."""
+
+import numpy as np
+import pytest
+
+from mien.measuring import metrics
+
+ROWS = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]])
+TRUTH = np.array([0, 0, 2, 1])  # right, wrong, right, wrong
+
+
+def test_accuracy_and_confusion() -> None:
+    assert metrics.accuracy(ROWS, TRUTH) == 0.5
+    assert metrics.confusion_matrix(ROWS, TRUTH).tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_recall_of_an_absent_label_is_unknown() -> None:
+    recall = metrics.recalls(metrics.confusion_matrix(ROWS[:2], TRUTH[:2]))
+    assert recall[0] == 0.5
+    assert np.isnan(recall[1:]).all()
+
+
+def test_macro_f1() -> None:
+    # label 0: precision 1/2, recall 1/2; label 1: 0; label 2: 1
+    assert metrics.macro_f1(metrics.confusion_matrix(ROWS, TRUTH)) == pytest.approx((0.5 + 0 + 1) / 3)
+
+
+def test_likelihood_and_brier() -> None:
+    assert metrics.negative_log_likelihood(ROWS, TRUTH) == pytest.approx(-np.log([0.7, 0.4, 0.6, 0.05]).mean())
+    assert metrics.brier(ROWS[:1], TRUTH[:1]) == pytest.approx(0.09 + 0.04 + 0.01)
+
+
+def test_binary_accuracy_of_saying_nothing_is_its_floor() -> None:
+    nothing = np.full((10, 7), 1 / 7)
+    assert metrics.binary_accuracy(nothing, np.arange(10) % 7) == pytest.approx(6 / 7)
+    assert metrics.binary_accuracy(np.eye(7), np.arange(7)) == 1.0
+    # a sure mistake costs two of the seven questions
+    assert metrics.binary_accuracy(np.eye(7)[[1]], np.array([0])) == pytest.approx(5 / 7)
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
+    labels = np.array([0] * 9 + [1] + [0] * 3 + [1] * 7)  # 90 % sure: 9 of 10 right; 60 % sure: 3 of 10 right
+    assert metrics.calibration_error(probabilities, labels) == pytest.approx(0.5 * 0 + 0.5 * 0.3)
+    assert metrics.reliability(probabilities, labels)[:, 0].sum() == 20
+
+
+def test_calibration_error_as_torchmetrics_has_it() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    probabilities = metrics.softmax(generator.normal(size=(500, 7)) * 2)
+    labels = generator.integers(0, 7, 500)
+    theirs = torchmetrics.multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), 7, n_bins=15
+    )
+    assert metrics.calibration_error(probabilities, labels) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_interval_covers_as_the_binomial_says() -> None:
+    low, high = metrics.bootstrap_interval(np.arange(3589) < 0.73 * 3589)
+    assert (high - low) / 2 == pytest.approx(0.0145, abs=0.0006)  # 1.96 * sqrt(0.73 * 0.27 / 3589)
+    assert low < 0.73 < high
+
+
+def test_risk_coverage_and_threshold() -> None:
+    curve = metrics.risk_coverage(ROWS, TRUTH)
+    assert curve[:, 0].tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert curve[:, 1].tolist() == [0.0, 0.5, pytest.approx(2 / 3), 0.5]
+    assert metrics.threshold_for(ROWS, TRUTH, 0.6) == 0.6  # the three surest rows
+    assert metrics.threshold_for(ROWS, TRUTH, 0.99) == 1.0  # out of reach
+
+
+def test_temperature_is_found_again() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20_000, 7)) * 2
+    draws = metrics.softmax(logits).cumsum(1) > generator.random((20_000, 1))
+    labels = draws.argmax(1)
+    assert metrics.fit_temperature(logits, labels) == pytest.approx(1.0, abs=0.03)
+    assert metrics.fit_temperature(logits * 3, labels) == pytest.approx(3.0, abs=0.09)
+    assert metrics.calibration_error(metrics.cross_fitted(logits * 3, labels), labels) < 0.015
+
+
+def test_softmax_does_not_overflow() -> None:
+    assert metrics.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]

