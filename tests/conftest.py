@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mien.measuring.data import FaceSet
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -76,4 +77,26 @@ def small_csv(tmp_path: Path, small_faces: FaceSet) -> Path:
         file.write("Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n")
         for row, split in enumerate(small_faces.splits):
             file.write(f"{split},fer{row:07}.png,10,0,0,0,0,0,0,0,0,0\n")
+    return path
+
+
+def linear_model(path: Path, weights: np.ndarray | None = None, **metadata: str) -> Path:
+    """An ONNX file with one matrix (2304, 7) between faces and logits, and whatever metadata a test wants."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.zeros((48 * 48, 7), np.float32) if weights is None else weights.astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["faces"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["float"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "weights"], ["logits"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", 48, 48])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 7])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, metadata)
+    path.write_bytes(model.SerializeToString())
     return path

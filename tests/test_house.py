@@ -31,6 +31,7 @@ FLOORS = {
     "lab.keras_defaults": 2,
     "lab.augment": 2,
     "lab.networks": 3,
+    "lab.summary": 4,
     "lab.module": 4,
     "lab.runs": 5,
     "lab.training": 6,

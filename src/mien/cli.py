@@ -4,7 +4,9 @@ What a verb needs is imported inside it: `mien read` must not wait for torch, no
 """
 
 import json
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +92,8 @@ def read(
             save_image(_free_name(draw, Path(photo.source), taken), annotate(image, photo.readings))
 
     table = _faces_table()
-    rows, failures = [], 0
+    rows: list[dict[str, Any]] = []
+    failures = 0
     for result in _progress(read_photos(files, recognizer, keep=keep), len(files), "reading"):
         if isinstance(result, Failure):
             failures += 1
@@ -188,12 +191,35 @@ def recipes(
     from mien.recipes import RECIPES, get_recipe
 
     if name is not None:
-        sys.stdout.write(get_recipe(name).to_json() + "\n")
+        recipe = get_recipe(name)
+        sys.stdout.write(recipe.to_json() + "\n")
+        if not as_json:
+            _print_layers(recipe.network)
         return
     table = Table("recipe", "what", "epochs", "claim", box=None)
     for recipe in RECIPES.values():
         table.add_row(recipe.name, recipe.summary, str(recipe.epochs), recipe.claim or "-")
     _print([json.loads(recipe.to_json()) for recipe in RECIPES.values()], table, as_json)
+
+
+def _print_layers(network: str) -> None:
+    """The familiar table of a network; without the lab extra, a line that says how to see it."""
+    try:
+        _need_lab("showing the layers")
+    except MissingExtra as error:
+        fail(str(error))
+        return
+    from mien.lab.summary import layers
+
+    rows = layers(network)
+    table = Table("layer", "output shape", "parameters", "multiply-adds", box=None)
+    for row in rows:
+        table.add_row(row.kind, " x ".join(map(str, row.shape)), f"{row.parameters:,}", f"{row.multiply_adds:,}")
+    total, work = sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
+    table.add_row("total", "", f"{total:,}", f"{work:,}", style="bold")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    out.print(table)
 
 
 def _print(value: Any, table: Table, as_json: bool) -> None:
@@ -350,6 +376,9 @@ def train(
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     _need_lab("training")
+    # Lightning's remarks on its own internals are nothing to a user; ours are printed or raised.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     from mien.lab.training import TrainOptions
     from mien.lab.training import train as fit
     from mien.recipes import get_recipe, override
@@ -360,8 +389,9 @@ def train(
 
     def report(row: dict[str, float]) -> None:
         out.print(
-            f"epoch {row['epoch']:3.0f}/{chosen.epochs}  loss {row['train_loss']:.4f}"
-            f"  accuracy {row['train_accuracy']:.2%}  | validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.2%}  | lr {row['lr']:.2g}"
+            f"epoch {row['epoch']:3.0f}/{chosen.epochs}"
+            f"  loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.2%}"
+            f"  | validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.2%}  | lr {row['lr']:.2g}"
         )
 
     faces = _load(data, ferplus, skip_bad)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mien.measuring.data import FaceSet
 
 from mien.errors import InputError, NotFound
+from mien.measuring.data import FaceSet
 from mien.measuring.evaluation import evaluate, predict, write_predictions
 
 

@@ -3,7 +3,6 @@
 The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong by whoever runs it.
 """
 
-import io
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -108,7 +107,6 @@ def export(
 
 def _graph(classifier: Classifier) -> onnx.ModelProto:
     """The network as an ONNX graph with a free batch."""
-    buffer = io.BytesIO()
     example = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's remarks on its own internals
@@ -122,8 +120,7 @@ def _graph(classifier: Classifier) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    program.save(buffer)
-    return onnx.load_from_string(buffer.getvalue())
+    return program.model_proto
 
 
 def _save(model: onnx.ModelProto, card: Card, path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from mien.errors import NotFound, TrainingDiverged
@@ -47,6 +48,7 @@ class Classifier(L.LightningModule):
             {stage: MulticlassAccuracy(LABELS, average="micro") for stage in ("train_", "val_")}
         )
         self.plateau: ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, 7) of uint8 images (B, 48, 48)."""
@@ -79,7 +81,7 @@ class Classifier(L.LightningModule):
         self.accuracy[stage](outputs[:, :LABELS], labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{stage}loss", loss, sync_dist=True, prog_bar=True, **options)
-        self.log(f"{stage}accuracy", self.accuracy[stage], prog_bar=True, **options)
+        self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), prog_bar=True, **options)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -115,7 +117,7 @@ class Classifier(L.LightningModule):
             case Adam(lr=lr, decay=decay):
                 optimizer: torch.optim.Optimizer = keras_defaults.Adam(self.network.parameters(), lr=lr)
                 if decay:
-                    scheduler = keras_defaults.time_decay(optimizer, decay)
+                    scheduler = LambdaLR(optimizer, keras_defaults.time_decay(decay))
             case SGD(lr=lr, momentum=momentum, weight_decay=weight_decay):
                 groups = decay_groups(self.network, weight_decay)
                 optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
@@ -150,7 +152,7 @@ class Classifier(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Restore the plateau rule."""
-        if self.plateau is not None and getattr(self, "_plateau_state", None):
+        if self.plateau is not None and self._plateau_state is not None:
             self.plateau.load_state_dict(self._plateau_state)
 
 

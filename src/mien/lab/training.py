@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ class Batches:
 
     def __init__(self, tensors: tuple[Tensor, Tensor, Tensor], order: Tensor, batch: int) -> None:
         self.tensors = tensors
-        self.parts = [part for part in order.split(batch) if len(part) > 1 or len(order) == 1]
+        self.parts = [part for part in torch.split(order, batch) if len(part) > 1 or len(order) == 1]
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -196,6 +197,10 @@ def _write_rows(file: Any, rows: list[dict[str, float]]) -> None:
     writer.writerows(rows)
 
 
+def _write_json(value: Any, file: Any) -> None:
+    json.dump(value, file, indent=1)
+
+
 def environment(faces: FaceSet, options: TrainOptions) -> dict[str, Any]:
     """Versions, hardware and data of a run, for its record."""
     packages = ("mien", "torch", "lightning", "kornia", "torchmetrics", "numpy")
@@ -250,7 +255,7 @@ def train(
     divided = divide(faces, recipe, options.limit)
     out.mkdir(parents=True, exist_ok=True)
     for name, value in record.items():
-        write_whole(out / f"{name}.json", lambda file, value=value: json.dump(value, file, indent=1))
+        write_whole(out / f"{name}.json", partial(_write_json, value))
 
     torch.manual_seed(recipe.seed)
     monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
@@ -276,7 +281,7 @@ def train(
         precision=options.precision,  # type: ignore[arg-type]
         callbacks=callbacks,
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
-        log_every_n_steps=50,
+        log_every_n_steps=1,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,

@@ -26,7 +26,10 @@ CHUNK = 512
 class Predictor(Protocol):
     """Anything that tells expressions of grey faces."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
 
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B 7"]:
         """Probabilities in the order of `EXPRESSIONS`; rows sum to 1."""

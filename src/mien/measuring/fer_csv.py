@@ -3,10 +3,12 @@
 It knows the columns and the text of a row; what becomes of damaged rows is for the caller to say.
 """
 
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -23,6 +25,7 @@ UNMARKED = "test"
 
 _BATCH = 8  # rows parsed at once: few enough for their arrays to stay in the processor's cache
 _LONGEST_LINE = 1 << 20  # bytes, so that a huge file without line ends is not taken into memory
+_SHORTEST_ROW = 2 * SIDE * SIDE - 1  # bytes: one digit a pixel and the blanks between
 _PADDING = b' "\t\r\n'
 _LABELS = {b"%d" % label: label for label in range(len(EXPRESSIONS))} | {b"": -1}
 _USAGES = {split.encode(): split for split in SPLITS}
@@ -72,13 +75,14 @@ def read_faces(path: Path) -> FaceTable:
         FileError: The file is missing or may not be read.
         Damaged: It is empty, or its first line names no `pixels`.
     """
-    images: list[np.ndarray] = []
     labels: list[int] = []
     splits: list[str] = []
     rows: list[int] = []
     faults: dict[int, str] = {}
     total = 0
-    with _opened(path, ["pixels"]) as (names, records):
+    with _opened(path, ["pixels"]) as (size, names, records):
+        # Room for as many rows as the file could hold; memory that is never written to costs nothing.
+        images = np.empty((size // _SHORTEST_ROW + 1, SIDE, SIDE), np.uint8)
         usages = _USAGES if "usage" in names else {b"": SPLITS[0] if "emotion" in names else UNMARKED}
         while batch := list(islice(records, _BATCH)):
             total += len(batch)
@@ -94,14 +98,14 @@ def read_faces(path: Path) -> FaceTable:
                 elif isinstance(image, str):
                     reason = image
                 else:
-                    images.append(image)
+                    images[len(rows)] = image
                     labels.append(_LABELS[emotion])
                     splits.append(usages[usage])
                     rows.append(record.row)
                     continue
                 faults[record.row] = _located(path, record, reason)
     return FaceTable(
-        np.stack(images) if images else np.empty((0, SIDE, SIDE), np.uint8),
+        images[: len(rows)],
         np.array(labels, np.int8),
         np.array(splits, np.str_),
         np.array(rows, np.int64),
@@ -124,7 +128,7 @@ def read_votes(path: Path) -> VoteTable:
     usages: list[str] = []
     faults: dict[int, str] = {}
     names = [name.lower() for name in FERPLUS]
-    with _opened(path, ["usage", *names]) as (_, records):
+    with _opened(path, ["usage", *names]) as (_, _, records):
         for record in records:
             usage, *fields = (record.columns[name] for name in ("usage", *names))
             unknown = [field for field in fields if field not in _COUNTS]
@@ -137,20 +141,114 @@ def read_votes(path: Path) -> VoteTable:
 
 
 @contextmanager
-def _opened(path: Path, needed: list[str]) -> Generator[tuple[list[str], Iterator[_Record]]]:
-    """The column names of a csv, in small letters, and its rows as they are read."""
+def reading(path: Path | str) -> Iterator[None]:
+    """Say which file it was when the system cannot read it."""
     try:
-        with path.open("rb") as file:
-            first = file.readline(_LONGEST_LINE).removeprefix(b"\xef\xbb\xbf")
-            if not first:
-                raise Damaged(f"{path}: the file is empty")
-            names = [_shown(field, quote=False).lower() for field in first.split(b",")]
-            for name in needed:
-                if name not in names:
-                    hint = "; these look like FER+ votes: name them beside a csv of faces" if "nf" in names else ""
-                    raise Damaged(f"{path}, line 1: there is no column {name!r}, only {_shown(first)}{hint}")
-            yield names, _records(file, names)
-    except Damaged:
-        raise
+        yield
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _opened(path: Path, needed: list[str]) -> Iterator[tuple[int, list[str], Iterator[_Record]]]:
+    """The bytes in a csv, its column names in small letters, and its rows as they are read."""
+    with reading(path), path.open("rb") as file:
+        first = file.readline(_LONGEST_LINE).removeprefix(b"\xef\xbb\xbf")
+        if not first:
+            raise Damaged(f"{path}: the file is empty")
+        if reason := _not_utf8(first):
+            raise Damaged(f"{path}, line 1: {reason}")
+        names = [field.strip(_PADDING).decode().lower() for field in first.split(b",")]
+        if missing := [name for name in needed if name not in names]:
+            hint = "; FER+ votes go beside a csv of faces, not in its place" if "nf" in names else ""
+            raise Damaged(f"{path}, line 1: there is no column {missing[0]!r}, only {_shown(first)}{hint}")
+        size = os.fstat(file.fileno()).st_size
+        yield size, names, _records(file, names, size - file.tell())
+
+
+def _records(file: BinaryIO, names: list[str], left: int) -> Iterator[_Record]:
+    """The rows in the `left` bytes after the header; a column that a row lacks is empty."""
+    row = 0
+    for line, text in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 2):
+        left -= len(text)
+        if left < 0:  # the file grows while it is read
+            return
+        if text.isspace():
+            continue
+        fields = [field.strip(_PADDING) for field in text.split(b",")]
+        fault = _not_utf8(text)
+        if not fault and len(fields) != len(names):
+            fault = f"{len(fields)} columns, expected {len(names)}: {', '.join(names)}"
+        columns = dict.fromkeys(names, b"") | dict(zip(names, fields, strict=False))
+        yield _Record(row, line, columns, fault, text.endswith(b"\n"))
+        row += 1
+
+
+def _located(path: Path, record: _Record, reason: str) -> str:
+    """A reason with its file and line."""
+    return f"{path}, line {record.line}: {'' if record.whole else 'the file breaks off here: '}{reason}"
+
+
+def _not_utf8(text: bytes) -> str:
+    """The first byte that is not UTF-8, in words; nothing where all is well."""
+    if text.isascii():  # a hundred times faster than decoding, and true of every sound row
+        return ""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte 0x{text[error.start]:02x} at place {error.start + 1}"
+    return ""
+
+
+def _shown(text: bytes) -> str:
+    """A field as a message may show it: quoted, and not longer than a few words."""
+    words = text.strip().decode(errors="replace")
+    return repr(words if len(words) <= 60 else f"{words[:60]}…")
+
+
+def _parse_pixels(texts: list[bytes]) -> list[np.ndarray | str]:
+    """The image, uint8 (48, 48), of each field of pixels, or what is wrong with it."""
+    images = _parse_quickly(texts)
+    if images is not None:
+        return list(images)
+    if len(texts) > 1:
+        return [_parse_pixels([text])[0] for text in texts]
+    return [_parse_slowly(texts[0])]
+
+
+def _parse_quickly(texts: list[bytes]) -> UInt8[np.ndarray, "B 48 48"] | None:
+    """All images at once, where every field is 2,304 plain numbers in [0, 255] with one blank between; else None.
+
+    The digits of all rows are taken for numbers in a few array operations, then what they were taken for is
+    proved: only digits and blanks, each number as wide as it is when written out, each row as long as it should be.
+    """
+    text = np.frombuffer(b"  " + b" ".join(texts) + b" ", np.uint8)
+    blank = text == ord(" ")
+    digit = text & np.uint8(15)  # a blank, 32, counts as 0
+    inside = blank.view(np.uint8) - np.uint8(1)  # all bits set where no blank stands
+    gaps = blank[1:].nonzero()[0]  # before the first number, and after each
+    last = gaps[1:] - 2  # where the last digit of each number stands in the arrays below
+    hundreds = (digit[:-2] & inside[1:-1]).take(last)
+    numbers = (digit[2:] + digit[1:-1] * np.uint8(10)).take(last) + hundreds * np.uint8(100)
+    widths = np.uint8(1) + (numbers > 9) + (numbers > 99)  # too small where a number went over 255 and wrapped
+    plain = (
+        len(numbers) == len(texts) * SIDE * SIDE
+        and gaps[SIDE * SIDE :: SIDE * SIDE].tolist() == list(accumulate(len(text) + 1 for text in texts))
+        and np.count_nonzero(text - np.uint8(ord("0")) < 10) + len(gaps) + 1 == len(text)
+        and bool((gaps[1:] - gaps[:-1] - 1 == widths).all())
+        and hundreds.max() <= 2
+    )
+    return numbers.reshape(-1, SIDE, SIDE) if plain else None
+
+
+def _parse_slowly(text: bytes) -> np.ndarray | str:
+    """One image by plain means, or the first thing that is wrong with its pixels."""
+    words = text.split()
+    for place, word in enumerate(words, 1):
+        if not word.removeprefix(b"-").isdigit():
+            return f"pixel {place} is {_shown(word)}, not a whole number"
+        if len(word) > 9 or not 0 <= int(word) <= 255:
+            return f"pixel {place} is {_shown(word)}, expected 0 to 255"
+    if len(words) != SIDE * SIDE:
+        return f"{len(words):,} pixels, expected {SIDE * SIDE:,}"
+    return np.array([int(word) for word in words], np.uint8).reshape(SIDE, SIDE)

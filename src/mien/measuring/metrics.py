@@ -16,7 +16,8 @@ def softmax(logits: Float[np.ndarray, "N C"], temperature: float = 1.0) -> Proba
     """Probabilities of logits divided by a temperature; above 1 they grow less sure."""
     scaled = np.asarray(logits, np.float64) / temperature
     powers = np.exp(scaled - scaled.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    shares: Probabilities = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 def correct(probabilities: Probabilities, labels: Labels) -> Bool[np.ndarray, "N"]:
@@ -51,7 +52,10 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Int[np.nda
 def recalls(confusion: Int[np.ndarray, "C C"]) -> Float[np.ndarray, "C"]:
     """Share of each label's rows that are found; NaN for a label without rows."""
     total = confusion.sum(1)
-    return np.divide(confusion.diagonal(), total, out=np.full(len(total), np.nan), where=total > 0)
+    shares: Float[np.ndarray, "C"] = np.divide(
+        confusion.diagonal(), total, out=np.full(len(total), np.nan), where=total > 0
+    )
+    return shares
 
 
 def macro_f1(confusion: Int[np.ndarray, "C C"]) -> float:

@@ -218,7 +218,8 @@ class Recognizer:
         logits = self.logits(faces) / self.card.temperature
         if self.views == "mirror":
             mirrored = self.logits(np.ascontiguousarray(faces[:, :, ::-1])) / self.card.temperature
-            return (_softmax(logits) + _softmax(mirrored)) / 2
+            mean: Float32[np.ndarray, "B 7"] = (_softmax(logits) + _softmax(mirrored)) / 2
+            return mean
         return _softmax(logits)
 
     def read(self, source: ImageSource) -> list[Reading]:

@@ -1,0 +1,45 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.lab.augment import augmentation
+from mien.recipes import RECIPES, Augment
+
+
+def test_nothing_asked_is_nothing_done() -> None:
+    batch = torch.rand(4, 1, 48, 48)
+    assert torch.equal(augmentation(Augment())(batch), batch)
+
+
+def test_a_sure_flip_is_a_mirror_image() -> None:
+    batch = torch.rand(4, 1, 48, 48)
+    assert torch.allclose(augmentation(Augment(flip=1.0))(batch), batch.flip(3))
+
+
+def test_images_stay_images_and_differ() -> None:
+    torch.manual_seed(0)
+    batch = torch.full((64, 1, 48, 48), 0.4)
+    batch[:, :, 10:20, 10:20] = 0.9
+    changed = augmentation(RECIPES["mien-small"].augment)(batch)
+    assert changed.shape == batch.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert len({tuple(image.flatten().tolist()) for image in changed}) == 64
+
+
+def test_an_erased_rectangle_is_mid_grey() -> None:
+    torch.manual_seed(0)
+    changed = augmentation(Augment(erase=1.0))(torch.zeros(16, 1, 48, 48))
+    assert set(changed.unique().tolist()) == {0.0, 0.5}
+    share = (changed == 0.5).float().mean((1, 2, 3))
+    assert 0.01 < share.min() < share.max() < 0.25
+
+
+@pytest.mark.parametrize(
+    ("spec", "low", "high"), [(Augment(brightness=0.2), 0.3, 0.7), (Augment(contrast=0.2), 0.4, 0.6)]
+)
+def test_brightness_adds_and_contrast_multiplies(spec: Augment, low: float, high: float) -> None:
+    torch.manual_seed(0)
+    changed = augmentation(spec)(torch.full((256, 1, 4, 4), 0.5))
+    assert low - 1e-6 <= changed.min() < low + 0.05
+    assert high - 0.05 < changed.max() <= high + 1e-6

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.errors import Damaged, FileError
+from mien.expressions import EXPRESSIONS
+from mien.lab import export as exporting
+from mien.lab.export import ParityError, export
+from mien.lab.runs import Run
+from mien.lab.training import train
+from mien.measuring import metrics
+from mien.measuring.data import FaceSet
+from mien.reading.recognizer import Recognizer
+from mien.recipes import RECIPES, Recipe, override
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from conftest import bars
+
+    images, labels = bars(84)
+    splits = np.array(["Training"] * 56 + ["PublicTest"] * 28)
+    faces = FaceSet(images, labels, splits, np.arange(84), np.full((84, 10), 1, np.uint8), "0" * 64, "small.csv")
+    recipe = override(RECIPES["mien-small"], {"epochs": "2", "batch": "14"})
+    return train(recipe, faces, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_the_file_computes_what_the_run_computes(run: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    recognizer = Recognizer(export(run, tmp_path / "model.onnx"))
+    for batch in (1, 3, 64):
+        faces = np.ascontiguousarray(small_faces.images[:batch])
+        assert np.abs(recognizer.logits(faces) - Run(run).logits(faces)).max() < 1e-4
+    assert recognizer.card.labels == EXPRESSIONS
+    assert recognizer.card.temperature == 1.0
+    assert Recipe.from_json(recognizer.card.recipe) == Run(run).recipe
+    assert recognizer.self_test() < 1e-4
+
+
+def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    card = Recognizer(export(run, tmp_path / "model.onnx", faces=small_faces, name="other")).card
+    chosen = small_faces.split("PublicTest")
+    assert card.name == "other"
+    assert card.temperature == pytest.approx(
+        metrics.fit_temperature(Run(run).logits(chosen.images), chosen.labels), rel=1e-3
+    )
+    assert card.scores["PublicTest"]["single view, all"]["n"] == 28
+    assert set(card.scores["calibration"]) == {"ece_cross_fitted", "coverage", "accuracy_kept"}
+    assert card.data_sha256 == small_faces.checksum
+
+
+def test_the_second_head_stays_behind(run: Path, tmp_path: Path) -> None:
+    graph = onnx.load(export(run, tmp_path / "model.onnx")).graph
+    assert [d.dim_value for d in graph.output[0].type.tensor_type.shape.dim][1] == 7
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializer)
+
+
+def test_a_file_that_computes_something_else_is_not_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "PARITY", -1.0)
+    with pytest.raises(ParityError, match="should differ by at most"):
+        export(run, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"no checkpoint .*mien train"):
+        Run(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(Damaged, match="is no checkpoint"):
+        Run(tmp_path)
+    torch.save({"state_dict": {}, "code": print}, path)  # a pickle that names a function
+    with pytest.raises(Damaged, match="is no checkpoint"):
+        Run(tmp_path)
+    torch.save({"state_dict": {}, "recipe": RECIPES["paul"].to_json()}, path)  # another network's weights
+    with pytest.raises(Damaged, match="is no checkpoint"):
+        Run(tmp_path)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from mien.reading.faces import Face
+
+from mien.expressions import EXPRESSIONS, Expression
+from mien.reading.draw import COLOURS, draw
+from mien.reading.recognizer import Reading
+
+LANDMARKS = ((0.0, 0.0),) * 5
+
+
+def reading(box: tuple[float, float, float, float]) -> Reading:
+    share = dict.fromkeys(EXPRESSIONS, 0.05) | {Expression.HAPPY: 0.7}
+    return Reading(Face(box, 0.9, LANDMARKS), Expression.HAPPY, 0.7, True, share)
+
+
+def test_the_picture_itself_is_left_alone() -> None:
+    image = np.full((200, 300, 3), 50, np.uint8)
+    annotated = draw(image, [reading((100, 50, 60, 80))])
+    assert annotated.shape == image.shape
+    assert (image == 50).all()
+    assert (annotated != 50).any()
+
+
+def test_the_box_has_the_colour_of_the_expression() -> None:
+    annotated = draw(np.zeros((400, 600, 3), np.uint8), [reading((100, 100, 120, 160))])
+    assert tuple(annotated[180, 100]) == COLOURS[Expression.HAPPY]  # the middle of the left edge
+
+
+def test_no_face_changes_nothing() -> None:
+    image = np.full((40, 30, 3), 50, np.uint8)
+    assert np.array_equal(draw(image, []), image)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-20, -30, 60, 80),  # over the upper left corner
+        (280, 180, 60, 80),  # over the lower right corner
+        (0, 0, 300, 200),  # the whole picture
+        (10, 10, 2, 2),  # a speck
+    ],
+)
+def test_faces_at_the_border_are_drawn(box: tuple[float, float, float, float]) -> None:
+    assert (draw(np.zeros((200, 300, 3), np.uint8), [reading(box)]) > 0).any()
+
+
+def test_every_expression_has_its_own_colour() -> None:
+    assert len(set(COLOURS.values())) == len(EXPRESSIONS) == len(COLOURS)

@@ -1,0 +1,59 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from mien.reading.faces import Face
+
+from mien.errors import InputError
+from mien.expressions import EXPRESSIONS, Expression
+from mien.reading.recognizer import Reading
+from mien.reading.tables import COLUMNS, Photo, to_object, to_rows, write_table
+
+LANDMARKS = ((1.0, 1.0), (2.0, 1.0), (1.5, 1.5), (1.0, 2.0), (2.0, 2.0))
+
+
+def photo(faces: int) -> Photo:
+    share = dict.fromkeys(EXPRESSIONS, 0.05) | {Expression.HAPPY: 0.7}
+    reading = Reading(
+        Face((10.04, 20.0, 30.0, 40.06), 0.98765, LANDMARKS), Expression.HAPPY, 0.7, False, share, ("small", "cut")
+    )
+    return Photo("a b,'ü'.jpg", 640, 480, "mien-small", [reading] * faces)
+
+
+def test_object_is_plain_json() -> None:
+    value = json.loads(json.dumps(to_object(photo(2))))
+    assert value["width"] == 640
+    face = value["faces"][1]
+    assert face["box"] == [10.0, 20.0, 30.0, 40.1]
+    assert list(face["probabilities"]) == list(EXPRESSIONS)
+    assert face["flags"] == ["small", "cut"]
+
+
+def test_a_photo_without_faces_keeps_a_row() -> None:
+    (row,) = to_rows(photo(0))
+    assert list(row) == list(COLUMNS)
+    assert row["source"] == "a b,'ü'.jpg"
+    assert {value for name, value in row.items() if name != "source"} == {None}
+
+
+def test_csv_reads_back(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "faces.csv", [*to_rows(photo(2)), *to_rows(photo(0))])
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["expression"] for row in rows] == ["happy", "happy", ""]
+    assert float(rows[0]["p_happy"]) == 0.7
+    assert rows[0]["flags"] == "small cut"
+
+
+def test_parquet_reads_back_with_types(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pq.read_table(write_table(tmp_path / "faces.parquet", [*to_rows(photo(1)), *to_rows(photo(0))]))
+    assert table.column_names == list(COLUMNS)
+    assert table.column("p_happy").to_pylist() == [0.7, None]
+    assert table.column("uncertain").to_pylist() == [False, None]
+
+
+def test_other_forms_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.csv or \.parquet.*faces\.xlsx"):
+        write_table(tmp_path / "faces.xlsx", [])

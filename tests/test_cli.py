@@ -1,0 +1,172 @@
+"""The verbs as a shell user meets them: what is printed where, which files appear, which exit code comes back."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import EXAMPLES
+
+
+def mien(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mien", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def test_read_prints_a_table(collins: Path, hopper: Path) -> None:
+    done = mien("read", collins, hopper)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    assert "happy" in lines[1]
+    assert lines[1].startswith("eileen-collins.jpg")
+    assert lines[2].startswith("grace-hopper.jpg")
+    assert done.stderr == ""
+
+
+def test_read_json_has_the_documented_form(collins: Path) -> None:
+    done = mien("read", "--json", collins)
+    (line,) = done.stdout.splitlines()
+    photo = json.loads(line)
+    assert list(photo) == ["source", "width", "height", "model", "faces"]
+    assert (photo["width"], photo["height"]) == (512, 512)
+    (face,) = photo["faces"]
+    assert list(face) == ["box", "score", "expression", "confidence", "uncertain", "probabilities", "flags"]
+    assert face["expression"] == "happy"
+    assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_one_bad_photo_does_not_stop_the_others(collins: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken [1].jpg").write_bytes(collins.read_bytes()[:9_000])
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "good 'ü'.jpg").write_bytes(collins.read_bytes())
+    done = mien("read", "--json", tmp_path / "broken [1].jpg", tmp_path / "text.jpg", tmp_path / "missing.jpg",
+                tmp_path / "good 'ü'.jpg")
+    assert done.returncode == 1
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [str(tmp_path / "good 'ü'.jpg")]
+    errors = done.stderr.splitlines()
+    assert len(errors) == 3
+    for line, name in zip(errors, ("broken [1].jpg", "text.jpg", "missing.jpg"), strict=True):
+        assert line.startswith("mien: ")
+        assert name in line
+    assert "Traceback" not in done.stderr
+
+
+def test_folder_csv_and_annotated_copies_in_input_order(collins: Path, hopper: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "deep").mkdir(parents=True)
+    (photos / "b.jpg").write_bytes(collins.read_bytes())
+    (photos / "deep" / "b.jpg").write_bytes(hopper.read_bytes())
+    Image.fromarray(np.full((80, 100, 3), 128, np.uint8)).save(photos / "a.png")
+    done = mien("read", photos, "--csv", tmp_path / "faces.csv", "--draw", tmp_path / "drawn")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "faces.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["source"]).name for row in rows] == ["a.png", "b.jpg", "b.jpg"]
+    assert rows[0]["expression"] == ""
+    assert rows[1]["expression"] == "happy"
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a.png", "b-2.jpg", "b.jpg"]
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "b.jpg"))
+    assert drawn.shape == (512, 512, 3)
+    assert "no face" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["read", "--model", "mien-smal", "x.jpg"], "did you mean 'mien-small'"),
+        (["read", "empty-folder"], "empty-folder"),  # a folder without images
+        (["read", "*.nothing"], "*.nothing"),  # a pattern without matches
+        (["read", "--views", "ten", "x.jpg"], "single, mirror"),
+        (["recipes", "alexnt"], "did you mean 'alexnet'"),
+        (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
+        (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
+        (["train", "mien-small", "--data", "x.csv", "--out", "r", "--set", "epochs"], "NAME=VALUE"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty-folder").mkdir()
+    done = mien(*arguments, cwd=tmp_path)
+    assert done.returncode in {1, 2}
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert mien("read").returncode == 2
+    assert mien("recipes", "nothing-like-it").returncode == 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = mien("--debug", "read", tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_models_and_recipes_are_listed() -> None:
+    models = json.loads(mien("models", "--json").stdout)
+    assert "mien-small" in [model["name"] for model in models]
+    table = mien("recipes").stdout
+    assert all(name in table for name in ("workshop", "alexnet", "paul", "mien-small"))
+    assert json.loads(mien("recipes", "paul", "--json").stdout)["epochs"] == 100
+
+
+def test_doctor_is_content() -> None:
+    done = mien("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "mien-small" in done.stdout
+    assert "WRONG" not in done.stdout
+
+
+def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) -> None:
+    """Data in, a network trained, measured, exported, and used on a photo."""
+    pytest.importorskip("torch")
+
+    def run(*arguments: object) -> str:
+        done = mien(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "Training" in run("data", "import", small_csv, "--out", "arrays")
+    assert (tmp_path / "arrays" / "images.npy").exists()
+    run("train", "mien-small-plain", "--data", "arrays", "--out", "run", "--limit", "0.5", "--epochs", "1")
+    assert "PublicTest" in run("evaluate", "run", "--data", small_csv)
+    run("export", "run", "--data", small_csv, "--out", "m.onnx")
+    assert "selection score" in run("evaluate", "m.onnx", "--data", small_csv, "--plots", "plots")
+    assert (tmp_path / "plots" / "confusion.png").exists()
+    run("predict", "m.onnx", "--data", small_csv, "--out", "p.csv")
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 15
+    photo = json.loads(run("read", "--json", "--model", "m.onnx", EXAMPLES / "eileen-collins.jpg"))
+    assert len(photo["faces"]) == 1
+
+
+def test_blind_split_cannot_be_evaluated(small_csv: Path) -> None:
+    done = mien("evaluate", "mien-small", "--data", small_csv, "--split", "PrivateTest")
+    assert done.returncode == 2
+    assert "mien predict" in done.stderr
+
+
+def test_skip_bad_counts_what_it_drops(small_csv: Path) -> None:
+    with open(small_csv, "a") as file:
+        file.write("3,1 2 3,Training\n")
+    refused = mien("data", "import", small_csv)
+    assert refused.returncode == 1
+    assert "line 142" in refused.stderr
+    taken = mien("data", "import", small_csv, "--skip-bad")
+    assert taken.returncode == 0
+    assert "1 damaged row" in taken.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a broken pipe is a matter of POSIX shells")
+def test_a_closed_pipe_is_no_traceback(collins: Path) -> None:
+    command = f'"{sys.executable}" -m mien read --json {" ".join([str(collins)] * 3)} | head -n 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Write the card of a model from the scores inside its file, so that no number is typed by hand.
+
+    python tools/model_card.py src/mien/models/mien-small.onnx
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import onnx
+
+from mien.expressions import EXPRESSIONS
+from mien.measuring.evaluation import markdown_table
+from mien.reading.recognizer import Card, Recognizer
+from mien.recipes import Recipe
+
+
+def main(path: Path) -> None:
+    card = Recognizer(path).card
+    path.with_suffix(".md").write_text(text(card, path), encoding="utf-8")
+    sys.stdout.write(f"{path.with_suffix('.md')}\n")
+
+
+def text(card: Card, path: Path) -> str:
+    recipe = Recipe.from_json(card.recipe)
+    parameters = sum(
+        math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer if tensor.dims
+    )
+    scores, calibration = card.scores["PublicTest"], card.scores["calibration"]
+    first = scores["single view, all"]
+    rows = [
+        [
+            name,
+            f"{s['n']:,}",
+            f"{s['accuracy']:.2%}",
+            f"{s['interval'][0]:.2%} to {s['interval'][1]:.2%}",
+            f"{s['macro_f1']:.3f}",
+            f"{s['nll']:.3f}",
+            f"{s['ece']:.2%}",
+        ]
+        for name, s in scores.items()
+    ]
+    confusion = [
+        [f"**{e}**", *map(str, row), f"{first['recall'][e]:.1%}"]
+        for e, row in zip(EXPRESSIONS, first["confusion"], strict=True)
+    ]
+    votes = (
+        "A second head learned the FER+ vote shares of the same rows (extra annotations, no extra images) and was cut "
+        "off afterwards." if recipe.votes else "It saw FER2013's labels alone."
+    )
+    return f"""# {card.name}
+
+{recipe.summary.capitalize()}. Input: grey faces, uint8 (B, 48, 48); output: seven logits. Preprocessing, labels,
+temperature, threshold, recipe and the scores below stand in the file's metadata.
+
+- {parameters:,} numbers in {path.stat().st_size / 1e6:.2f} MB, float32 ONNX
+- Learned from the Training rows of FER2013 (sha-256 of the csv `{card.data_sha256[:16]}...`), from scratch: no
+  pretraining, no other images. {votes}
+- Recipe `{recipe.name}`: {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}
+- Terms: {card.licence}; see WEIGHTS.md
+
+## Scores on PublicTest
+
+PublicTest chose the epoch, the temperature and the threshold: **these are selection scores.** PrivateTest is scored
+blind, from `benchmarks/predictions/{card.name}.csv`.
+
+{markdown_table(["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"], rows)}
+
+"Without twins" leaves out the images that also stand, pixel for pixel, in Training.
+
+## What it confuses
+
+True expression by row, answer by column (single view, all rows):
+
+{markdown_table(["", *EXPRESSIONS, "recall"], confusion)}
+
+{_habits(first)}
+
+## Confidence
+
+- Temperature {card.temperature:.3f}. Expected calibration error when it is fitted on other rows than it is measured on
+  (five folds): {calibration["ece_cross_fitted"]:.2%} in 15 bins.
+- An answer below a confidence of {card.threshold:.1%} is called **uncertain**. At or above it,
+  {calibration["coverage"]:.1%} of PublicTest is answered and {calibration["accuracy_kept"]:.1%} of that is right.
+
+## Limits
+
+- It reads the *expression* in a picture, as untrained taggers named it. That is not what a person feels.
+- FER2013 came from web searches for emotion words: posed faces, film stills, few children, few old people, an
+  unknown share of each skin tone, and labels that people themselves agree on about two times in three. Nobody knows
+  the demographics of its images, so nobody can say how unequal the errors are.
+- Small, dark, turned or covered faces are read worse than the scores say; `small` and `cut` are flagged.
+- Not for decisions about people: hiring, policing, schooling, health, insurance. Ask people before you read their
+  faces.
+"""
+
+
+def _habits(first: dict[str, object]) -> str:
+    """The largest confusions in words."""
+    found = []
+    for truth, row in zip(EXPRESSIONS, first["confusion"], strict=True):  # type: ignore[call-overload]
+        share, answer = max((n / max(1, sum(row)), a) for n, a in zip(row, EXPRESSIONS, strict=True) if a != truth)
+        found.append((share, truth, answer))
+    worst = sorted(found, reverse=True)[:4]
+    return "For a user: " + "; ".join(f"{s:.0%} of the {t} faces are read as {a}" for s, t, a in worst) + "."
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    main(Path(sys.argv[1]))
