@@ -133,6 +133,7 @@ def test_ferplus(written: Callable[..., Path]) -> None:
         assert faces.votes is not None
         assert faces.votes.tolist() == [[4, 0, 0, 1, 3, 2, 0, 0, 0, 0], [0] * 9 + [10], [0] * 10]
         assert faces.checksum == sha256(path.read_bytes() + ferplus.read_bytes()).hexdigest()
+        assert faces.source == f"{path} + fer2013new.csv"
     assert load(path).votes is None
 
 
