@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.measuring.data import FaceSet
+from mien.measuring.faceset import FaceSet
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mien.errors import MienError as MienError
     from mien.expressions import EXPRESSIONS as EXPRESSIONS
     from mien.expressions import Expression as Expression
-    from mien.measuring.data import FaceSet as FaceSet
     from mien.measuring.evaluation import evaluate as evaluate
+    from mien.measuring.faceset import FaceSet as FaceSet
     from mien.reading.faces import Face as Face
     from mien.reading.recognizer import Reading as Reading
     from mien.reading.recognizer import Recognizer as Recognizer
@@ -30,7 +30,7 @@ _HOME = {
     "EXPRESSIONS": "expressions",
     "Expression": "expressions",
     "Face": "reading.faces",
-    "FaceSet": "measuring.data",
+    "FaceSet": "measuring.faceset",
     "MienError": "errors",
     "RECIPES": "recipes",
     "Reading": "reading.recognizer",

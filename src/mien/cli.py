@@ -18,7 +18,7 @@ from rich.text import Text
 from mien.errors import InputError, MienError, MissingExtra, NotFound
 
 if TYPE_CHECKING:
-    from mien.measuring.data import FaceSet
+    from mien.measuring.faceset import FaceSet
     from mien.reading.tables import Photo
 
 app = typer.Typer(
@@ -280,7 +280,7 @@ def data_import(
     import numpy as np
 
     from mien.expressions import EXPRESSIONS
-    from mien.measuring.data import save_npy
+    from mien.measuring.npy import save_npy
 
     faces = _load(source, ferplus, skip_bad)
     table = Table("split", "rows", *EXPRESSIONS, "unlabelled", box=None)

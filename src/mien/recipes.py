@@ -220,7 +220,7 @@ def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
 
 
 _MODERN = Augment(
-    flip=0.5, degrees=15, translate=0.1, scale=0.15, brightness=0.2, contrast=0.2, erase=0.25
+    flip=0.5, degrees=15.0, translate=0.1, scale=0.15, brightness=0.2, contrast=0.2, erase=0.25
 )
 
 _MIEN_SMALL = Recipe(
@@ -235,7 +235,7 @@ _MIEN_SMALL = Recipe(
     drop_non_faces=True,
     augment=_MODERN,
     optimizer=SGD(lr=0.1, weight_decay=5e-4),
-    schedule=Cosine(warmup=2),
+    schedule=Cosine(warmup=2.0),
     ema=0.999,
     epochs=100,
     batch=128,

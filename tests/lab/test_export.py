@@ -13,7 +13,7 @@ from mien.lab.export import ParityError, export
 from mien.lab.runs import Run
 from mien.lab.training import train
 from mien.measuring import metrics
-from mien.measuring.data import FaceSet
+from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer
 from mien.recipes import RECIPES, Recipe, override
 

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 from mien.errors import FileError, InputError, NotFound, TrainingDiverged
 from mien.lab.runs import Run
 from mien.lab.training import TrainOptions, divide, train, validation_split
-from mien.measuring.data import FaceSet
+from mien.measuring.faceset import FaceSet
 from mien.recipes import RECIPES, SGD, Adam, Plateau, Protocol, Recipe, Stopping, override
 
 TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})

@@ -12,8 +12,12 @@ import pytest
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS
+from mien.measuring import cache as cache_module
 from mien.measuring import data, fer_csv
-from mien.measuring.data import SPLITS, FaceSet, load, save_npy
+from mien.measuring.data import load
+from mien.measuring.faceset import FaceSet
+from mien.measuring.fer_csv import SPLITS
+from mien.measuring.npy import save_npy
 
 GENERATOR = np.random.default_rng(7)
 IMAGES = GENERATOR.integers(0, 256, (3, 48, 48)).astype(np.uint8)
@@ -48,7 +52,7 @@ def written(tmp_path: Path, cache: Path) -> Callable[..., Path]:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files count as old enough for the index."""
-    monkeypatch.setattr(data, "_YOUNG", -1)
+    monkeypatch.setattr(cache_module, "_YOUNG", -1)
 
 
 @pytest.fixture
@@ -354,7 +358,7 @@ def test_the_second_read_does_not_open_the_file(
     assert len(entries(cache)) == 2  # index and arrays
     assert sorted(path.parent.iterdir()) == [cache, path]  # nothing beside the user's file
     never_parsed()
-    monkeypatch.setattr(data, "_checksum", lambda _: pytest.fail("the csv was hashed again"))
+    monkeypatch.setattr(cache_module, "sha256_of", lambda _: pytest.fail("the csv was hashed again"))
     second = load(path)
     for name in ("images", "labels", "splits", "rows"):
         np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
@@ -443,7 +447,7 @@ def test_cache_folder(environment: dict[str, str], folder: str, monkeypatch: pyt
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert data.cache_folder() == Path(folder)
+    assert cache_module.cache_folder() == Path(folder)
 
 
 # folders of images

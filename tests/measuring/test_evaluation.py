@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mien.errors import InputError, NotFound
-from mien.measuring.data import FaceSet
 from mien.measuring.evaluation import evaluate, predict, write_predictions
+from mien.measuring.faceset import FaceSet
 
 
 class Bars:

@@ -18,8 +18,8 @@ from mien.expressions import EXPRESSIONS
 from mien.lab.module import LABELS, Classifier
 from mien.lab.runs import Run
 from mien.measuring import metrics
-from mien.measuring.data import FaceSet
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
+from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
 from mien.storage import write_whole
 

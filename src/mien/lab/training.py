@@ -28,8 +28,8 @@ from mien.expressions import FERPLUS
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.measuring import plots
-from mien.measuring.data import FaceSet
 from mien.measuring.evaluation import Report, evaluate
+from mien.measuring.faceset import FaceSet
 from mien.recipes import Recipe
 from mien.storage import write_whole
 

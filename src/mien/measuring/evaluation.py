@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,13 +16,14 @@ from jaxtyping import Float, UInt8
 from mien.errors import InputError
 from mien.expressions import EXPRESSIONS
 from mien.measuring import metrics
-from mien.measuring.data import FaceSet
+from mien.measuring.faceset import FaceSet
 from mien.storage import write_whole
 
 SELECTION_SPLIT = "PublicTest"
 CHUNK = 512
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Anything that tells expressions of grey faces."""
 

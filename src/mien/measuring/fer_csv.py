@@ -23,6 +23,17 @@ SPLITS = ("Training", "PublicTest", "PrivateTest")
 UNMARKED = "test"
 """Split of the contest's pixels-only `test.csv`: PublicTest and PrivateTest together, nothing tells them apart."""
 
+SPLIT_WORDS = {
+    "train": SPLITS[0],
+    "training": SPLITS[0],
+    "publictest": SPLITS[1],
+    "privatetest": SPLITS[2],
+    "test": UNMARKED,
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+}
+"""The split that a word in a folder's or an array's name means."""
+
+
 _BATCH = 8  # rows parsed at once: few enough for their arrays to stay in the processor's cache
 _BUFFER = 1 << 18  # bytes read at once: with the usual 8,192, about a line, reading takes thrice as long
 _LONGEST_LINE = 1 << 20  # bytes, so that a huge file without line ends is not taken into memory

@@ -12,7 +12,8 @@ import glob
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -41,8 +42,9 @@ FORMATS = {
 """Suffixes that count as images in a folder, and Pillow's name of each format. No other format is opened, whatever
 a file's name: some of Pillow's readers start other programs."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, struct.error)
-"""What Pillow's readers raise for damaged content; found by cutting and flipping bytes in files of all formats."""
+_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error)
+"""What Pillow's readers raise for damaged content: the first four for 30,000 files of all formats, cut off or with
+bytes flipped; the others because Pillow itself expects them from its readers."""
 
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -55,7 +57,16 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 """What turns stored pixels upright, by EXIF orientation; 1 and unknown values: nothing. Source: EXIF 2.32, 4.6.4."""
 
-_WARNINGS = Lock()  # `warnings.catch_warnings` changes a list that all threads share
+_FILTERS = Lock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings, of large sizes and odd metadata, from the user: what matters is raised instead."""
+    # The lock, because `catch_warnings` changes a list that all threads share.
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
@@ -82,7 +93,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     if isinstance(source, Image.Image):
         return _decode(source, "the image", max_pixels)
     if isinstance(source, bytes):
-        return _read(BytesIO(source), "the bytes", max_pixels)
+        return _read(BytesIO(source), "the data", max_pixels)
     if not isinstance(source, str | PathLike):
         raise InputError(f"expected a path, bytes, a uint8 array or a PIL image, but got {type(source).__name__}")
     try:
@@ -96,8 +107,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
 
 def _read(file: IO[bytes], name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the size, which is checked below, and of odd metadata
+        with _quiet():
             image = Image.open(file, formats=list(dict.fromkeys(FORMATS.values())))
     except UnidentifiedImageError as error:
         file.seek(0)
@@ -105,7 +115,8 @@ def _read(file: IO[bytes], name: str, max_pixels: int) -> UInt8[np.ndarray, "H W
         known = ", ".join(dict.fromkeys(FORMATS.values()))
         raise Damaged(f"{name} {what}; expected one of {known}") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name} has too many pixels even for Pillow: {error}") from error
+        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise InputError(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
     except _BROKEN as error:
         raise _damaged(name, error) from error
     with image:
@@ -114,7 +125,12 @@ def _read(file: IO[bytes], name: str, max_pixels: int) -> UInt8[np.ndarray, "H W
 
 def _decode(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     _check_size(name, *image.size, max_pixels)
+    if image.mode == "F":
+        raise InputError(f"{name} should have 8 or 16 bits, but has floating-point pixels; convert it first")
     try:
+        if image.format == "TIFF":  # the one that warns while loading, and turns itself upright
+            with _quiet():
+                image.load()
         pixels = _pixels(image)
     except _BROKEN as error:
         raise _damaged(name, error) from error
@@ -122,10 +138,8 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray,
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def _damaged(name: str, error: Exception) -> Exception:
+def _damaged(name: str, error: Exception) -> MienError:
     """The error to raise for Pillow's: the disk's own failures carry a number, those of the content do not."""
-    if isinstance(error, InputError):
-        return error
     if isinstance(error, OSError) and error.errno is not None:
         return FileError(f"cannot read {name}: {error.strerror}")
     return Damaged(f"{name} is a damaged image, get it again: {error}")
@@ -141,8 +155,7 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _BROKEN:  # broken notes on a sound picture: no reason to refuse the picture
         return 1
@@ -165,8 +178,6 @@ def _pixels(image: Image.Image, rows: int = 64) -> UInt8[np.ndarray, "H W 3"]:
 def _rgb(strip: Image.Image) -> UInt8[np.ndarray, "h W 3"]:
     if strip.mode.startswith("I"):  # 16 bits or more, which Pillow's own conversion would cut off at 255
         strip = Image.fromarray((np.asarray(strip).clip(0, 65535) >> 8).astype(np.uint8))
-    if strip.mode == "F":
-        raise InputError("expected an image of 8 or 16 bits, but got floating-point pixels; convert it first")
     if strip.has_transparency_data:
         white = Image.new("RGBA", strip.size, "white")
         strip = Image.alpha_composite(white, strip.convert("RGBA"))
