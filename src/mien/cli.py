@@ -31,7 +31,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: import.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A model's name (see: mien models) or an .onnx file.")]
@@ -137,7 +137,7 @@ def _free_name(folder: Path, source: Path, taken: set[Path]) -> Path:
 
 
 def _faces_table() -> Table:
-    table = Table("photo", "face", "expression", "confidence", "next", "box x, y, w, h", "flags", box=None)
+    table = Table("photo", "face", "expression", "confidence", "next", "box (x, y, w, h)", "flags", box=None)
     table.columns[0].overflow = "fold"
     table.columns[3].justify = "right"
     return table
@@ -417,6 +417,8 @@ def export(
     """Write a run as one ONNX file, checked against torch, with calibration and scores inside."""
     _need_lab("exporting")
     from mien.lab.export import export as write
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
 
     faces = _load(data, None, False) if data is not None else None
     path = write(run, output, faces=faces, checkpoint=checkpoint, name=name)

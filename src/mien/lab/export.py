@@ -86,7 +86,7 @@ def export(
         scores={},
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
         licence=LICENCE,
-        data_sha256=faces.checksum if faces is not None else "",
+        data_sha256=trained.data_sha256,
     )
     with TemporaryDirectory() as folder:
         recognizer = Recognizer(_save(model, card, Path(folder) / "model.onnx"))
@@ -120,7 +120,11 @@ def _graph(classifier: Classifier) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    for node in model.graph.node:  # the exporter's notes on where in our code a node comes from
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return model
 
 
 def _save(model: onnx.ModelProto, card: Card, path: Path) -> Path:

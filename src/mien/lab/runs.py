@@ -1,6 +1,7 @@
 """A run folder as it is read: its networks as predictors, its history."""
 
 import csv
+import json
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -42,6 +43,12 @@ class Run:
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B 7"]:
         """Probabilities at temperature 1."""
         return metrics.softmax(self.logits(faces))
+
+    @property
+    def data_sha256(self) -> str:
+        """Checksum of the data set that the run learned from."""
+        record = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        return str(record["data_sha256"])
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy."""

@@ -21,6 +21,7 @@ COLOURS: dict[Expression, tuple[int, int, int]] = {
 """One colour an expression (red, green, blue), the same in every picture and plot."""
 
 _PANEL = (24, 26, 30, 200)
+_TRACK = (78, 82, 90, 220)
 _WHITE = (255, 255, 255, 255)
 
 
@@ -37,7 +38,7 @@ def draw(image: UInt8[np.ndarray, "H W 3"], readings: Sequence[Reading]) -> UInt
     canvas = Image.fromarray(image).convert("RGBA")
     layer = Image.new("RGBA", canvas.size)
     pen = ImageDraw.Draw(layer)
-    unit = max(9, round(min(canvas.size) / 45))  # height of a line of text
+    unit = max(9, round(min(canvas.size) / 40))  # height of a line of text
     font = ImageFont.load_default(unit)
     for reading in reversed(readings):  # the largest face comes last, on top
         _face(pen, reading, unit, font, canvas.size)
@@ -67,7 +68,7 @@ def _face(
     if h < 5 * unit:  # the bars would hide the neighbours of a small face
         return
     row = min(unit, h / (len(EXPRESSIONS) + 1))
-    small = ImageFont.load_default(max(7, int(row * 0.8)))
+    small = ImageFont.load_default(max(8, round(row * 0.85)))
     names = max(pen.textlength(str(e), font=small) for e in EXPRESSIONS)
     bar = 5 * row
     panel = names + bar + 3 * pad
@@ -77,7 +78,7 @@ def _face(
         middle = y + pad + (k + 0.5) * row
         pen.text((left + pad + names, middle), str(expression), font=small, fill=_WHITE, anchor="rm")
         start = left + 2 * pad + names
-        pen.rectangle((start, middle - row * 0.3, start + bar, middle + row * 0.3), fill=(255, 255, 255, 40))
+        pen.rectangle((start, middle - row * 0.3, start + bar, middle + row * 0.3), fill=_TRACK)
         pen.rectangle(
             (start, middle - row * 0.3, start + max(1.0, bar * probability), middle + row * 0.3),
             fill=(*COLOURS[expression], 255),

@@ -28,10 +28,8 @@ _MIDDLE = 0.5 + 0.5j
 _FINEST = 4096  # pixels a side at which a face is sampled at most
 
 _STRIDE = 32  # the network halves its input five times
-_FIRST = 320
-_FILLING = 128
-_LARGER = (640, 1280)
-_SMALL = 32  # at the network's scale: every face of 24 px is found, half of those of 16 px
+_FIRST, _FILLING, _LARGER, _LAST = 320, 128, (640, 1280), 2560  # longer sides, in pixels
+_SMALL = 24  # height at the network's scale: all faces of 24 pixels are found, half of those of 16
 _HINT = 0.25  # score from which a place that is no face yet is worth a closer look
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
@@ -76,12 +74,12 @@ class CenterFace:
     """The CenterFace detector on ONNX Runtime. The same image gives the same faces.
 
     Large images are scaled down first. It starts at a longer side of 320 pixels; it looks at 128 where nothing
-    turns up, for a face that fills the picture, and at 640 and 1280 where nothing or something small turns up.
-    Only the first looks may enlarge an image, three times at most.
+    turns up, for a face that fills the picture; at 640 and 1280 where nothing or something small turns up; and at
+    2560 for something small. Only the first looks may enlarge an image, three times at most.
 
     Args:
-        side: Look at this longer side only, in pixels, at least 32.
-        min_score: Drop faces with a lower score; in [0, 1].
+        side: Look at this longer side only, in pixels, from 32 to 4096.
+        min_score: Drop faces with a lower score; in [0.1, 1].
         threads: Threads of ONNX Runtime; 0 leaves the choice to it.
 
     Raises:
@@ -93,10 +91,10 @@ class CenterFace:
     """
 
     def __init__(self, *, side: int | None = None, min_score: float = 0.5, threads: int = 0) -> None:
-        if side is not None and side < _STRIDE:
-            raise InputError(f"side should be {_STRIDE} pixels or more, but is {side}")
-        if not 0 <= min_score <= 1:
-            raise InputError(f"min_score should be from 0 to 1, but is {min_score}")
+        if side is not None and not _STRIDE <= side <= 4096:
+            raise InputError(f"side should be from {_STRIDE} to 4096 pixels, but is {side}")
+        if not 0.1 <= min_score <= 1:
+            raise InputError(f"min_score should be from 0.1 to 1, but is {min_score}")
         if threads < 0:
             raise InputError(f"threads should be 0 or more, but is {threads}")
         options = ort.SessionOptions()
@@ -134,9 +132,10 @@ class CenterFace:
         seen = self._look(image, side)
         if not self._has_faces(seen) and side > _FILLING:
             seen = _merge(seen, self._look(image, _FILLING))
-        for larger in _LARGER:
-            heights = seen.boxes[:, 3] * side / longest
-            if (self._has_faces(seen) and heights.min() >= _SMALL) or side >= longest:
+        for larger in (*_LARGER, _LAST):
+            small = bool((seen.boxes[:, 3] * side / longest < _SMALL).any())
+            nothing = not self._has_faces(seen) and larger < _LAST
+            if side >= longest or not (small or nothing):
                 break
             side = min(larger, longest)
             seen = _merge(seen, self._look(image, side))
@@ -184,15 +183,17 @@ def free_graph(path: Path) -> bytes:
     model = onnx.load(path)
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
-    weights = [weight for weight in graph.initializer if weight.name in used]
-    names = {weight.name for weight in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in names]
-    del graph.initializer[:], graph.input[:]
-    graph.initializer.extend(weights)
-    graph.input.extend(inputs)
-    for value, size in [(inputs[0], "side"), *((output, "side/4") for output in graph.output)]:
+    weights = {weight.name for weight in graph.initializer}
+    for values, wanted in (
+        (graph.initializer, used),  # counters of the training are left out: ONNX Runtime would warn of each
+        (graph.input, used - weights),
+    ):
+        kept = [value for value in values if value.name in wanted]
+        del values[:]
+        values.extend(kept)
+    for value, side in [(graph.input[0], "side"), *((output, "side/4") for output in graph.output)]:
         batch, _, height, width = value.type.tensor_type.shape.dim
-        batch.dim_param, height.dim_param, width.dim_param = "batch", f"height {size}", f"width {size}"
+        batch.dim_param, height.dim_param, width.dim_param = "batch", f"height {side}", f"width {side}"
     return bytes(model.SerializeToString())
 
 
