@@ -136,8 +136,12 @@ def _free_name(folder: Path, source: Path, taken: set[Path]) -> Path:
     return path
 
 
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
 def _faces_table() -> Table:
-    table = Table("photo", "face", "expression", "confidence", "next", "box (x, y, w, h)", "flags", box=None)
+    table = _table("photo", "face", "expression", "confidence", "next", "box (x, y, w, h)", "flags")
     table.columns[0].overflow = "fold"
     table.columns[3].justify = "right"
     return table
@@ -165,7 +169,7 @@ def models(as_json: Json = False) -> None:
     """The models inside the package, with sizes, scores and terms."""
     from mien.reading.recognizer import load_model, model_files
 
-    table = Table("model", "MB", "PublicTest (selection)", "95 % interval", "uncertain below", "terms", box=None)
+    table = _table("model", "MB", "PublicTest (selection)", "95 % interval", "uncertain below", "terms")
     cards = []
     for name, path in model_files().items():
         card = load_model(name).card
@@ -196,7 +200,7 @@ def recipes(
         if not as_json:
             _print_layers(recipe.network)
         return
-    table = Table("recipe", "what", "epochs", "claim", box=None)
+    table = _table("recipe", "what", "epochs", "claim")
     for recipe in RECIPES.values():
         table.add_row(recipe.name, recipe.summary, str(recipe.epochs), recipe.claim or "-")
     _print([json.loads(recipe.to_json()) for recipe in RECIPES.values()], table, as_json)
@@ -212,7 +216,7 @@ def _print_layers(network: str) -> None:
     from mien.lab.summary import layers
 
     rows = layers(network)
-    table = Table("layer", "output shape", "parameters", "multiply-adds", box=None)
+    table = _table("layer", "output shape", "parameters", "multiply-adds")
     for row in rows:
         table.add_row(row.kind, " x ".join(map(str, row.shape)), f"{row.parameters:,}", f"{row.multiply_adds:,}")
     total, work = sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
@@ -283,7 +287,7 @@ def data_import(
     from mien.measuring.npy import save_npy
 
     faces = _load(source, ferplus, skip_bad)
-    table = Table("split", "rows", *EXPRESSIONS, "unlabelled", box=None)
+    table = _table("split", "rows", *EXPRESSIONS, "unlabelled")
     for split in dict.fromkeys(faces.splits.tolist()):
         labels = faces.split(split).labels
         counts = [int(np.sum(labels == k)) for k in (*range(len(EXPRESSIONS)), -1)]

@@ -14,11 +14,10 @@ import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import IO
 
 import cv2
 import numpy as np
@@ -105,7 +104,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         raise FileError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read(file: IO[bytes], name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with _quiet():
             image = Image.open(file, formats=list(dict.fromkeys(FORMATS.values())))
