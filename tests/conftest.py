@@ -1,6 +1,7 @@
 """What several tests need: example photos, small made-up data, the real data set where it is named."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,13 @@ def linear_model(path: Path, weights: np.ndarray | None = None, **metadata: str)
     helper.set_model_props(model, metadata)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch off the type checks that only tests have, to see what a user of the wrong types would see."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

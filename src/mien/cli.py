@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.errors import InputError, MienError, MissingExtra, NotFound
+from mien.errors import FileError, InputError, MienError, MissingExtra, NotFound
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -82,7 +82,14 @@ def read(
     from mien.reading.recognizer import load_model
     from mien.reading.tables import to_object, to_rows, write_table
 
-    files = find_images(paths)
+    files: list[Path] = []
+    failures = 0
+    for path in paths:
+        try:
+            files += find_images([path])
+        except FileError as error:  # an empty folder, or a pattern without a match: the others are still read
+            failures += 1
+            fail(str(error))
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
     taken: set[Path] = set()
@@ -93,7 +100,6 @@ def read(
 
     table = _faces_table()
     rows: list[dict[str, Any]] = []
-    failures = 0
     for result in _progress(read_photos(files, recognizer, keep=keep), len(files), "reading"):
         if isinstance(result, Failure):
             failures += 1
@@ -380,12 +386,13 @@ def train(
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     _need_lab("training")
-    # Lightning's remarks on its own internals are nothing to a user; ours are printed or raised.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
     from mien.lab.training import TrainOptions
     from mien.lab.training import train as fit
     from mien.recipes import get_recipe, override
+
+    # Lightning's remarks on its own internals are nothing to a user; ours are printed or raised.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
 
     changes = dict([*(_setting(text) for text in settings or ()), *([("epochs", str(epochs))] if epochs else ())])
     options = TrainOptions(devices=int(devices) if devices.isdigit() else devices, precision=precision, limit=limit)
@@ -400,7 +407,8 @@ def train(
 
     faces = _load(data, ferplus, skip_bad)
     fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
-    out.print(Text(f"run folder: {run}; next: mien evaluate {run} --data {data}, mien export {run} --out FILE.onnx"))
+    out.print(Text(f"run folder: {run}"))
+    out.print(Text(f"next: mien export {run} --data {data} --out FILE.onnx"), soft_wrap=True)
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -303,7 +303,8 @@ def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     """Score the best checkpoint on the rows that chose it, and leave report and pictures in the run folder."""
     run = Run(out)
     report = evaluate(run, divided, validation_split(run.recipe), binary=run.recipe.claims_binary)
-    report.notes.append("These rows chose the epoch: this is a selection score.")
+    if report.split == HELD_OUT:
+        report.notes.append("These rows chose the epoch: this is a selection score.")
     if options.limit < 1:
         report.notes.append(f"TRIAL: trained and scored on {options.limit:.1%} of the rows (--limit).")
     write_whole(out / "report.json", lambda file: file.write(report.to_json()))

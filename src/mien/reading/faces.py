@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ _FRAME = 1.02  # side of FER2013's frame / height of the detector's box
 _BOX_CENTRE = (0.50, 0.52)  # in that frame
 _LANDMARKS = ((0.32, 0.40), (0.68, 0.40), (0.50, 0.60), (0.36, 0.76), (0.65, 0.75))  # in that frame
 _BOX_TRUST = 0.7  # weight of the box for the frame's place; the landmarks have the rest
-_TILT = np.radians(15)  # heads in FER2013 tilt up to here: 5th to 95th percentile -18 to 19 degrees
+_TILT = np.radians(15)  # what is beyond is turned back; nine of ten heads in FER2013 are within 19 degrees
 
 _MIDDLE = 0.5 + 0.5j
 _FINEST = 4096  # pixels a side at which a face is sampled at most
@@ -50,6 +50,7 @@ class Face:
     landmarks: tuple[tuple[float, float], ...]
 
 
+@runtime_checkable
 class FaceDetector(Protocol):
     """Whatever finds faces."""
 
@@ -102,8 +103,7 @@ class CenterFace:
         options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
         self._session = ort.InferenceSession(free_graph(network_file()), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self.side = side
-        self.min_score = min_score
+        self.side, self.min_score = side, min_score
 
     def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """The faces of an upright RGB image with pixels in [0, 255], the largest first.
@@ -175,7 +175,7 @@ def network_file() -> Path:
 
 
 def free_graph(path: Path) -> bytes:
-    """The network for any batch and size, three times faster than the file as it is.
+    """The network for any batch and size, 1.8 times faster than the file as it is (benchmarks/detect.py).
 
     The file is made for ten images of 32 x 32 and lists its weights among its inputs, so that ONNX Runtime may
     not take them for constants and leaves batch normalisation where it stands.
@@ -242,8 +242,8 @@ def _distinct(seen: _Candidates) -> _Candidates:
 def crop(image: UInt8[np.ndarray, "H W 3"], face: Face, *, side: int = 48) -> UInt8[np.ndarray, "side side"]:
     """One face as a grey square, framed as FER2013 frames its faces.
 
-    The box gives the frame's size, box and landmarks its place, the landmarks its tilt: heads in FER2013 are tilted
-    up to 15 degrees either way, so only what is beyond that is turned back. Outside the image its border goes on.
+    The box gives the frame's size, box and landmarks its place, the landmarks its tilt. Many heads in FER2013 are
+    tilted, so a tilt up to 15 degrees stays. Outside the image its border goes on.
 
     Args:
         image: Upright RGB pixels.
@@ -253,10 +253,12 @@ def crop(image: UInt8[np.ndarray, "H W 3"], face: Face, *, side: int = 48) -> UI
     Raises:
         InputError: The face has no extent or no five landmarks, or lies outside the image.
 
-    Source: 1,910 Training images, pasted into larger pictures and found again, against their true frames. The
-    box foretells the frame's size within 12 % (standard deviation; landmarks 15 %) and its place within 5 %
-    (landmarks 9 %).
+    Source: 1,910 Training images, pasted into larger pictures and found again, against their true frames: the box
+    foretells the frame's size within 12 % (standard deviation; landmarks 15 %) and its place within 5 % (landmarks
+    9 %). Turned by 35 degrees, 441 PublicTest faces were read 64 % right; untouched 66 %, not turned back 56 %.
     """
+    if side < 1:
+        raise InputError(f"side should be 1 pixel or more, but is {side}")
     centre, spin = _frame(face)
     frame = abs(spin)
     # Averaging needs samples no further apart than the image's own pixels; `fine` is a whole number for each pixel.
