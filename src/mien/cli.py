@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.errors import FileError, InputError, MienError, MissingExtra, NotFound
+from mien.errors import InputError, MienError, MissingExtra, NotFound
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -75,21 +75,14 @@ def read(
     min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
 ) -> None:
     """Find the faces in photos and say what each expresses."""
-    from mien.reading.bulk import Failure, read_photos
+    from mien.reading.bulk import Failure, find_photos, read_photos
     from mien.reading.draw import draw as annotate
     from mien.reading.faces import CenterFace
-    from mien.reading.images import find_images, save_image
+    from mien.reading.images import save_image
     from mien.reading.recognizer import load_model
     from mien.reading.tables import to_object, to_rows, write_table
 
-    files: list[Path] = []
-    failures = 0
-    for path in paths:
-        try:
-            files += find_images([path])
-        except FileError as error:  # an empty folder, or a pattern without a match: the others are still read
-            failures += 1
-            fail(str(error))
+    found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
     taken: set[Path] = set()
@@ -100,10 +93,11 @@ def read(
 
     table = _faces_table()
     rows: list[dict[str, Any]] = []
-    for result in _progress(read_photos(files, recognizer, keep=keep), len(files), "reading"):
+    failures = 0
+    for result in _progress(read_photos(found, recognizer, keep=keep), len(found), "reading"):
         if isinstance(result, Failure):
             failures += 1
-            fail(f"{result.source}: {result.reason}" if result.source not in result.reason else result.reason)
+            fail(str(result))
             continue
         rows += to_rows(result)
         if as_json:
@@ -111,9 +105,9 @@ def read(
             sys.stdout.flush()
         else:
             _add_faces(table, result)
-    for path in (csv, parquet):
-        if path is not None:
-            write_table(path, rows)
+    for file in (csv, parquet):
+        if file is not None:
+            write_table(file, rows)
     if table.row_count:
         out.print(table)
     if draw is not None and taken and not as_json:

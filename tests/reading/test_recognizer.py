@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mien.reading.faces import Face
 
 import mien
 from conftest import linear_model
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
+from mien.reading.faces import Face
 from mien.reading.recognizer import Card, Recognizer, load_model, model_files, probe_image, read
 
 ALPHABETICAL = tuple(sorted(EXPRESSIONS))

@@ -2,36 +2,64 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from mien.errors import MienError
-from mien.reading.images import open_image
+from mien.reading.images import find_images, open_image
 from mien.reading.recognizer import Recognizer
 from mien.reading.tables import Photo
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A photo that could not be read, and why."""
+    """What could not be read, and why."""
 
     source: str
     reason: str
 
+    def __str__(self) -> str:
+        return self.reason if self.source in self.reason else f"{self.source}: {self.reason}"
+
+
+def find_photos(paths: Iterable[str | PathLike[str]]) -> list[Path | Failure]:
+    """The files that paths, folders and patterns stand for, in the order given (see `images.find_images`).
+
+    Returns:
+        Files, and a failure in the place of a folder without images or a pattern without a match.
+    """
+    found: list[Path | Failure] = []
+    for path in paths:
+        try:
+            found += find_images([path])
+        except MienError as error:
+            found.append(Failure(str(path), str(error)))
+    return found
+
 
 def read_photos(
-    paths: Iterable[Path], recognizer: Recognizer, *, keep: Callable[[Photo, object], None] | None = None
+    found: Iterable[Path | Failure],
+    recognizer: Recognizer,
+    *,
+    keep: Callable[[Photo, UInt8[np.ndarray, "H W 3"]], None] | None = None,
 ) -> Iterator[Photo | Failure]:
     """Read photos one after the other, in the order given.
 
     Args:
-        paths: Image files, as `mien.reading.images.find_images` lists them.
+        found: Image files, and failures, which are passed on.
         recognizer: What reads them.
-        keep: Called with each photo and its pixels, uint8 (H, W, 3), while they are at hand: to draw on them, say.
+        keep: Called with each photo and its pixels while they are at hand: to draw on them, say.
 
     Yields:
         A photo, or a failure in its place.
     """
-    for path in paths:
+    for path in found:
+        if isinstance(path, Failure):
+            yield path
+            continue
         try:
             image = open_image(path)
             height, width = image.shape[:2]

@@ -1,0 +1,57 @@
+"""What README promises, held to what happens."""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mien.reading.bulk import read_photos
+from mien.reading.recognizer import load_model
+from mien.reading.tables import Photo, to_object
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return [text for kind, text in re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL) if kind == language]
+
+
+def test_the_first_python_block_reads_a_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    assert re.fullmatch(r"happy \d\d% \(.*\)\n", printed.getvalue())
+
+
+def test_the_json_line_is_what_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (shown,) = map(json.loads, blocks("json"))
+    (photo,) = read_photos([Path(shown["source"])], load_model())
+    assert isinstance(photo, Photo)
+    came = to_object(photo)
+    (face,), (expected,) = came.pop("faces"), shown.pop("faces")
+    assert came == shown
+    assert face["box"] == pytest.approx(expected["box"], abs=0.5)
+    assert face["probabilities"] == pytest.approx(expected["probabilities"], abs=0.01)
+    assert {k: face[k] for k in ("expression", "uncertain", "flags")} == {
+        k: expected[k] for k in ("expression", "uncertain", "flags")
+    }
+
+
+def test_files_it_points_to_are_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("verb", sorted(set(re.findall(r"^mien (\w+)", "\n".join(blocks("")), re.MULTILINE))))
+def test_verbs_it_uses_exist(verb: str) -> None:
+    from mien.cli import app, data_app
+
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"data"}
+    assert verb in known
+    assert data_app.registered_commands
