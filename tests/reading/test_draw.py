@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from mien.reading.faces import Face
 
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.draw import COLOURS, draw
+from mien.reading.faces import Face
 from mien.reading.recognizer import Reading
 
 LANDMARKS = ((0.0, 0.0),) * 5

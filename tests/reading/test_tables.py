@@ -3,10 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
-from mien.reading.faces import Face
 
 from mien.errors import InputError
 from mien.expressions import EXPRESSIONS, Expression
+from mien.reading.faces import Face
 from mien.reading.recognizer import Reading
 from mien.reading.tables import COLUMNS, Photo, to_object, to_rows, write_table
 
