@@ -105,7 +105,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = mien("--debug", "read", tmp_path)
+    done = mien("--debug", "read", "--model", tmp_path / "none.onnx", "x.jpg")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
