@@ -380,7 +380,7 @@ def train(
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     _need_lab("training")
-    from mien.lab.training import TrainOptions
+    from mien.lab.training import TrainOptions, is_first_process
     from mien.lab.training import train as fit
     from mien.recipes import get_recipe, override
 
@@ -401,6 +401,8 @@ def train(
 
     faces = _load(data, ferplus, skip_bad)
     fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+    if not is_first_process():
+        return
     out.print(Text(f"run folder: {run}"))
     out.print(Text(f"next: mien export {run} --data {data} --out FILE.onnx"), soft_wrap=True)
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from mien.errors import FileError, InputError
@@ -248,14 +249,14 @@ def train(
     out, options = Path(out), options or TrainOptions()
     last = out / "checkpoints" / "last.ckpt"
     record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
-    if resume:
-        _check_same_run(out, record)
-    elif out.exists() and any(out.iterdir()):
-        raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
     divided = divide(faces, recipe, options.limit)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, value in record.items():
-        write_whole(out / f"{name}.json", partial(_write_json, value))
+    if is_first_process():
+        if resume:
+            _check_same_run(out, record)
+        elif out.exists() and any(out.iterdir()):
+            raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
+        for name, value in record.items():
+            write_whole(out / f"{name}.json", partial(_write_json, value))
 
     torch.manual_seed(recipe.seed)
     monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
@@ -312,6 +313,11 @@ def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     plots.save_report(report, out)
     plots.save(plots.curves(run.history(), run.name), out / "curves.png")
     return report
+
+
+def is_first_process() -> bool:
+    """False in the processes that Lightning starts for further devices, which run the same program again."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
