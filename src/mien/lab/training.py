@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from mien.errors import FileError, InputError
+from mien.errors import Damaged, FileError, InputError
 from mien.expressions import FERPLUS
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
@@ -259,28 +259,11 @@ def train(
             write_whole(out / f"{name}.json", partial(_write_json, value))
 
     torch.manual_seed(recipe.seed)
-    monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
-    callbacks: list[Callback] = [
-        History(out / "history.csv", report),
-        ModelCheckpoint(
-            out / "checkpoints",
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_last=True,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-    ]
-    if recipe.ema:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
-    if recipe.stopping:
-        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.stopping.patience))
     trainer = L.Trainer(
         max_epochs=recipe.epochs,
         devices=options.devices,
         precision=options.precision,  # type: ignore[arg-type]
-        callbacks=callbacks,
+        callbacks=_callbacks(recipe, out, report),
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
@@ -298,6 +281,27 @@ def train(
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
+
+
+def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], None]) -> list[Callback]:
+    monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
+    callbacks: list[Callback] = [
+        History(out / "history.csv", report),
+        ModelCheckpoint(
+            out / "checkpoints",
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            save_on_train_epoch_end=True,  # else the checkpoint would lack this epoch's row of history
+            enable_version_counter=False,
+        ),
+    ]
+    if recipe.ema:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    if recipe.stopping:
+        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.stopping.patience))
+    return callbacks
 
 
 def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
@@ -321,13 +325,19 @@ def is_first_process() -> bool:
 
 
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
-    """A run may only be continued with the recipe and the data it began with."""
+    """A run may only be continued with the recipe, the data and the share of them that it began with."""
     if not (out / "recipe.json").exists():
         raise FileError(f"{out} holds no run to resume; start one without --resume")
-    began = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
-    if began != record["recipe"]:
-        differing = [k for k in record["recipe"] if began.get(k) != record["recipe"][k]]
+    try:
+        recipe, before = (json.loads((out / f"{n}.json").read_text(encoding="utf-8")) for n in ("recipe", "environment"))
+        checksum, limit = before["data_sha256"], before["options"]["limit"]
+        differing = [name for name, value in record["recipe"].items() if recipe.get(name) != value]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"the records of the run in {out} are damaged: {error}; start a new run") from error
+    now = record["environment"]
+    if differing:
         raise InputError(f"the run in {out} was begun with another recipe ({', '.join(differing)} differ)")
-    data = json.loads((out / "environment.json").read_text(encoding="utf-8"))["data_sha256"]
-    if data != record["environment"]["data_sha256"]:
-        raise InputError(f"the run in {out} was begun with other data (sha-256 {data[:12]}...)")
+    if checksum != now["data_sha256"]:
+        raise InputError(f"the run in {out} was begun with other data (sha-256 {checksum[:12]}...)")
+    if limit != now["options"]["limit"]:
+        raise InputError(f"the run in {out} was begun with --limit {limit}; resume it with that")
