@@ -329,7 +329,8 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     if not (out / "recipe.json").exists():
         raise FileError(f"{out} holds no run to resume; start one without --resume")
     try:
-        recipe, before = (json.loads((out / f"{n}.json").read_text(encoding="utf-8")) for n in ("recipe", "environment"))
+        recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
+        before = json.loads((out / "environment.json").read_text(encoding="utf-8"))
         checksum, limit = before["data_sha256"], before["options"]["limit"]
         differing = [name for name, value in record["recipe"].items() if recipe.get(name) != value]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
