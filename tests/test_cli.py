@@ -84,6 +84,7 @@ def test_folder_csv_and_annotated_copies_in_input_order(collins: Path, hopper: P
         (["read", "empty-folder"], "empty-folder"),  # a folder without images
         (["read", "*.nothing"], "*.nothing"),  # a pattern without matches
         (["read", "--views", "ten", "x.jpg"], "single, mirror"),
+        (["read", "--csv", "faces.xlsx", "x.jpg"], "faces.xlsx"),
         (["recipes", "alexnt"], "did you mean 'alexnet'"),
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),

@@ -80,8 +80,11 @@ def read(
     from mien.reading.faces import CenterFace
     from mien.reading.images import save_image
     from mien.reading.recognizer import load_model
-    from mien.reading.tables import to_object, to_rows, write_table
+    from mien.reading.tables import check_form, to_object, to_rows, write_table
 
+    tables = [file for file in (csv, parquet) if file is not None]
+    for file in tables:
+        check_form(file)
     found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
@@ -105,9 +108,8 @@ def read(
             sys.stdout.flush()
         else:
             _add_faces(table, result)
-    for file in (csv, parquet):
-        if file is not None:
-            write_table(file, rows)
+    for file in tables:
+        write_table(file, rows)
     if table.row_count:
         out.print(table)
     if draw is not None and taken and not as_json:

@@ -139,6 +139,21 @@ def test_a_diverging_run_stops_and_says_so(small_faces: FaceSet, tmp_path: Path)
         train(recipe, small_faces, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (TrainOptions(devices="abc"), "devices 'abc'"),
+        (TrainOptions(precision="nonsense"), "precision 'nonsense'"),
+    ],
+)
+def test_devices_and_precision_that_cannot_be_had(
+    options: TrainOptions, message: str, small_faces: FaceSet, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(TINY, small_faces, tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> None:
     recipe = quick(votes=0.0, optimizer=SGD(lr=1e-12), ema=0.0, stopping=Stopping(patience=2), epochs=9)
     history = Run(train(recipe, small_faces, tmp_path / "run")).history()

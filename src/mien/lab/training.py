@@ -19,6 +19,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -243,13 +244,15 @@ def train(
 
     Raises:
         FileError: The folder holds something already, or there is nothing to resume.
-        InputError: The run that is resumed was made from another recipe or other data.
+        InputError: The run that is resumed was made from another recipe or other data, or the devices or the
+            precision cannot be had.
         TrainingDiverged: The loss is not finite.
     """
     out, options = Path(out), options or TrainOptions()
     last = out / "checkpoints" / "last.ckpt"
     record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
     divided = divide(faces, recipe, options.limit)
+    trainer = _trainer(recipe, out, options, _callbacks(recipe, out, report), progress)
     if is_first_process():
         if resume:
             _check_same_run(out, record)
@@ -259,19 +262,6 @@ def train(
             write_whole(out / f"{name}.json", partial(_write_json, value))
 
     torch.manual_seed(recipe.seed)
-    trainer = L.Trainer(
-        max_epochs=recipe.epochs,
-        devices=options.devices,
-        precision=options.precision,  # type: ignore[arg-type]
-        callbacks=_callbacks(recipe, out, report),
-        logger=TensorBoardLogger(out, name="", version="tensorboard"),
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-    )
     trainer.fit(
         Classifier(recipe),
         datamodule=FaceData(divided, recipe),
@@ -281,6 +271,29 @@ def train(
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
+
+
+def _trainer(
+    recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback], progress: bool
+) -> L.Trainer:
+    try:
+        return L.Trainer(
+            max_epochs=recipe.epochs,
+            devices=options.devices,
+            precision=options.precision,  # type: ignore[arg-type]
+            callbacks=callbacks,
+            logger=TensorBoardLogger(out, name="", version="tensorboard"),
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+        )
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise InputError(
+            f"devices {options.devices!r} with precision {options.precision!r} cannot be had here: {error}"
+        ) from error
 
 
 def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], None]) -> list[Callback]:

@@ -70,6 +70,16 @@ def to_rows(photo: Photo) -> Iterator[Row]:
         }
 
 
+def check_form(path: str | PathLike[str]) -> None:
+    """Refuse a table's file name before long work rather than after it.
+
+    Raises:
+        InputError: Its suffix is neither .csv nor .parquet.
+    """
+    if Path(path).suffix not in {".csv", ".parquet"}:
+        raise InputError(f"tables are written as .csv or .parquet, but the file is {Path(path).name!r}")
+
+
 def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
     """Write rows as .csv or .parquet by the suffix, whole or not at all.
 
@@ -78,6 +88,7 @@ def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
         MissingExtra: Parquet without pyarrow.
         FileError: The file cannot be written.
     """
+    check_form(path)
     path = Path(path)
     if path.suffix == ".csv":
 
@@ -87,15 +98,13 @@ def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
             writer.writerows(rows)
 
         return write_whole(path, write)
-    if path.suffix == ".parquet":
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
-            raise MissingExtra.of("parquet", "writing Parquet") from error
-        kinds = {"frame": pa.int64(), "track": pa.int64(), "uncertain": pa.bool_()}
-        kinds |= dict.fromkeys(("source", "expression", "flags"), pa.string())
-        schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
-        table = pa.Table.from_pylist(list(rows), schema=schema)
-        return write_whole(path, lambda file: pq.write_table(table, file), binary=True)
-    raise InputError(f"tables are written as .csv or .parquet, but the file is {path.name!r}")
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtra.of("parquet", "writing Parquet") from error
+    kinds = {"frame": pa.int64(), "track": pa.int64(), "uncertain": pa.bool_()}
+    kinds |= dict.fromkeys(("source", "expression", "flags"), pa.string())
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    return write_whole(path, lambda file: pq.write_table(table, file), binary=True)
