@@ -77,6 +77,14 @@ def test_folder_csv_and_annotated_copies_in_input_order(collins: Path, hopper: P
     assert "no face" in done.stdout
 
 
+def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(collins.read_bytes())
+    assert mien("read", photo, "--draw", tmp_path).returncode == 0
+    assert photo.read_bytes() == collins.read_bytes()
+    assert (tmp_path / "a-2.jpg").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,16 +123,21 @@ def _progress(items: Any, total: int, what: str) -> Any:
     """A progress bar on standard error, for more than a handful of items on a terminal."""
     if total < 10 or not err.is_terminal:
         return items
-    from rich.progress import track
+    from rich.progress import Progress
 
-    return track(items, what, total, console=err)
+    def tracked() -> Iterator[Any]:
+        # Standard output stays what it is: a file or a pipe may be waiting for our JSON there.
+        with Progress(console=err, redirect_stdout=False) as progress:
+            yield from progress.track(items, total, description=what)
+
+    return tracked()
 
 
 def _free_name(folder: Path, source: Path, taken: set[Path]) -> Path:
     """A name for the annotated copy that no other copy of this call has."""
     suffix = source.suffix.lower() if source.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
     path, number = folder / f"{source.stem}{suffix}", 1
-    while path in taken:
+    while path in taken or (path.exists() and path.samefile(source)):  # never over the photo itself
         number += 1
         path = folder / f"{source.stem}-{number}{suffix}"
     taken.add(path)

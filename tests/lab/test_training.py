@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 from mien.errors import FileError, InputError, NotFound, TrainingDiverged
 from mien.lab.runs import Run
@@ -158,6 +158,8 @@ def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> No
     recipe = quick(votes=0.0, optimizer=SGD(lr=1e-12), ema=0.0, stopping=Stopping(patience=2), epochs=9)
     history = Run(train(recipe, small_faces, tmp_path / "run")).history()
     assert len(history) == 3  # the first epoch is the best, two more bring nothing
+    epochs = {n: torch.load(tmp_path / "run" / "checkpoints" / f"{n}.ckpt")["epoch"] for n in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}
 
 
 def test_a_trial_is_marked(small_faces: FaceSet, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_binary_accuracy_comes_with_its_floor(small_faces: FaceSet) -> None:
     report = evaluate(Bars(wrong=2), small_faces, "PublicTest", binary=True)
     assert report.scores["single view, all"].binary_accuracy == pytest.approx(1 - 4 / (28 * 7))
     assert any("85.71 %" in note for note in report.notes)
+    assert f"{1 - 4 / (28 * 7):.2%} |" in report.to_markdown()
     assert evaluate(Bars(), small_faces, "PublicTest").scores["single view, all"].binary_accuracy is None
 
 

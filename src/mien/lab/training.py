@@ -113,7 +113,7 @@ class Batches:
 
     def __init__(self, tensors: tuple[Tensor, Tensor, Tensor], order: Tensor, batch: int) -> None:
         self.tensors = tensors
-        self.parts = [part for part in torch.split(order, batch) if len(part) > 1 or len(order) == 1]
+        self.parts = torch.split(order, batch)
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -160,6 +160,8 @@ class FaceData(L.LightningDataModule):
         assert self.trainer is not None
         seed = self.recipe.seed * 100_000 + self.trainer.current_epoch
         order = torch.randperm(len(self.sets[0]), generator=torch.Generator().manual_seed(seed))
+        if len(order) % self.recipe.batch == 1:  # a batch norm cannot learn from a batch of one
+            order = order[:-1]
         return self._batches(0, order, self.recipe.batch)
 
     def val_dataloader(self) -> Batches:
@@ -305,9 +307,12 @@ def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], N
             filename="best",
             monitor=monitor,
             mode=mode,
-            save_last=True,
             save_on_train_epoch_end=True,  # else the checkpoint would lack this epoch's row of history
             enable_version_counter=False,
+        ),
+        # Lightning's own `save_last` writes only when there is a new best.
+        ModelCheckpoint(
+            out / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         ),
     ]
     if recipe.ema:

@@ -136,7 +136,9 @@ class Report:
 
     def to_markdown(self) -> str:
         """The report as Markdown: one table of scores, recalls, the confusion matrix, the notes."""
+        binary = any(s.binary_accuracy is not None for s in self.scores.values())
         head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
+        head += ["binary accuracy (floor 85.71 %)"] * binary
         rows = [
             [
                 name,
@@ -146,6 +148,7 @@ class Report:
                 f"{s.macro_f1:.3f}",
                 f"{s.nll:.3f}",
                 f"{s.ece:.2%}",
+                *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
             ]
             for name, s in self.scores.items()
         ]
