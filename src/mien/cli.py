@@ -109,11 +109,11 @@ def read(
             sys.stdout.flush()
         else:
             _add_faces(table, result)
-    for file in tables:
-        write_table(file, rows)
     if table.row_count:
         out.print(table)
-    if draw is not None and taken and not as_json:
+    for file in tables:
+        write_table(file, rows)
+    if draw is not None and draw.is_dir() and taken and not as_json:
         out.print(Text(f"annotated copies: {draw}"))
     if failures:
         raise typer.Exit(1)

@@ -97,10 +97,13 @@ def export(
             scores = {SELECTION_SPLIT: evaluate(recognizer, faces, SELECTION_SPLIT).to_dict()["scores"]}
             coverage = metrics.risk_coverage(recognizer.probabilities(chosen.images), chosen.labels)
             answered = coverage[coverage[:, 2] >= threshold - 1e-6]  # torch and ONNX Runtime differ in the last digits
-            kept = answered[-1] if len(answered) and threshold < 1 else (0.0, float("nan"))
-            honest = metrics.calibration_error(metrics.cross_fitted(logits, chosen.labels), chosen.labels)
+            some = len(answered) > 0 and threshold < 1
             scores["calibration"] = {
-                "ece_cross_fitted": honest, "coverage": float(kept[0]), "accuracy_kept": float(kept[1]),
+                "ece_cross_fitted": metrics.calibration_error(
+                    metrics.cross_fitted(logits, chosen.labels), chosen.labels
+                ),
+                "coverage": float(answered[-1, 0]) if some else 0.0,
+                "accuracy_kept": float(answered[-1, 1]) if some else None,
             }
             card = Card(**{f: getattr(card, f) for f in Card.__slots__} | {"scores": scores})
     return _save(model, card, Path(out))

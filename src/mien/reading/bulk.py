@@ -54,7 +54,7 @@ def read_photos(
         keep: Called with each photo and its pixels while they are at hand: to draw on them, say.
 
     Yields:
-        A photo, or a failure in its place.
+        A photo, or a failure in its place; a failure after its photo where `keep` raised an error of ours.
     """
     for path in found:
         if isinstance(path, Failure):
@@ -64,9 +64,12 @@ def read_photos(
             image = open_image(path)
             height, width = image.shape[:2]
             photo = Photo(str(path), width, height, recognizer.name, recognizer.read_image(image))
-            if keep is not None:
-                keep(photo, image)
         except MienError as error:
             yield Failure(str(path), str(error))
-        else:
-            yield photo
+            continue
+        yield photo
+        if keep is not None:
+            try:
+                keep(photo, image)
+            except MienError as error:  # the reading itself is not lost
+                yield Failure(str(path), str(error))
