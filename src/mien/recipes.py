@@ -200,13 +200,12 @@ def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
 
 def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
     name, *rest = path
-    if not is_dataclass(value) or name not in (names := [f.name for f in fields(value)]):
-        known = [f.name for f in fields(value)] if is_dataclass(value) else []
+    known = [f.name for f in fields(value)] if is_dataclass(value) else []
+    if name not in known:
         raise NotFound.named("recipe setting", whole, known)
-    assert name in names
     old = getattr(value, name)
     if rest:
-        return replace(value, **{name: _replaced(old, rest, text, whole)})  # type: ignore[type-var]
+        return replace(value, **{name: _replaced(old, rest, text, whole)})
     try:
         new = json.loads(text)
     except ValueError:
@@ -216,7 +215,7 @@ def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
     if type(new) is not type(old):
         expected = get_type_hints(type(value))[name]
         raise InputError(f"setting {whole} takes {getattr(expected, '__name__', expected)}, but got {text!r}")
-    return replace(value, **{name: new})  # type: ignore[type-var]
+    return replace(value, **{name: new})
 
 
 _MODERN = Augment(

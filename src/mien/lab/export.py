@@ -4,6 +4,7 @@ The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong
 """
 
 import warnings
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,7 +106,7 @@ def export(
                 "coverage": float(answered[-1, 0]) if some else 0.0,
                 "accuracy_kept": float(answered[-1, 1]) if some else None,
             }
-            card = Card(**{f: getattr(card, f) for f in Card.__slots__} | {"scores": scores})
+            card = replace(card, scores=scores)
     return _save(model, card, Path(out))
 
 
