@@ -122,7 +122,10 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_models_and_recipes_are_listed() -> None:
     models = json.loads(mien("models", "--json").stdout)
     assert "mien-small" in [model["name"] for model in models]
-    table = mien("recipes").stdout
+    table = " ".join(mien("recipes").stdout.split())
+    assert "9,014,727" in table
+    assert "claims 63.167 % on PrivateTest" in table
+    assert "trains on Training + PublicTest; the last 20% of it chooses" in table
     assert all(name in table for name in ("workshop", "alexnet", "paul", "mien-small"))
     assert json.loads(mien("recipes", "paul", "--json").stdout)["epochs"] == 100
 

@@ -37,6 +37,7 @@ FLOORS = {
     "lab.summary": 4,
     "lab.module": 4,
     "lab.runs": 5,
+    "lab.saved": 6,
     "lab.training": 7,
     "lab.export": 8,
     "cli": 9,

@@ -8,6 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -200,7 +201,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None, as_json: Json = False
 ) -> None:
     """The recipes: what can be trained, where it comes from and what its author claims."""
-    from mien.recipes import RECIPES, get_recipe
+    from mien.recipes import RECIPES, SIZES, get_recipe
 
     if name is not None:
         recipe = get_recipe(name)
@@ -208,10 +209,24 @@ def recipes(
         if not as_json:
             _print_layers(recipe.network)
         return
-    table = _table("recipe", "what", "epochs", "claim")
+    table = _table("recipe", "what it is, its source, its claim, its protocol", *_SIZE_COLUMNS, "epochs")
+    table.columns[1].overflow = "fold"
+    for column in table.columns[2:]:
+        column.justify = "right"
     for recipe in RECIPES.values():
-        table.add_row(recipe.name, recipe.summary, str(recipe.epochs), recipe.claim or "-")
-    _print([json.loads(recipe.to_json()) for recipe in RECIPES.values()], table, as_json)
+        story = Text(recipe.summary)
+        for line in (recipe.source, f"claims {recipe.claim}" if recipe.claim else "no claim", str(recipe.protocol)):
+            story.append(f"\n{line}", style="dim")
+        sizes = (f"{size:,}" for size in SIZES[recipe.network])
+        table.add_row(Text(recipe.name, style="bold"), story, *sizes, str(recipe.epochs))
+    listed = [
+        json.loads(recipe.to_json()) | dict(zip(("parameters", "multiply_adds"), SIZES[recipe.network], strict=True))
+        for recipe in RECIPES.values()
+    ]
+    _print(listed, table, as_json)
+
+
+_SIZE_COLUMNS = ("parameters", "multiply-adds")
 
 
 def _print_layers(network: str) -> None:
@@ -221,10 +236,11 @@ def _print_layers(network: str) -> None:
     except MissingExtra as error:
         fail(str(error))
         return
+    from mien.lab.networks import NETWORKS
     from mien.lab.summary import layers
 
-    rows = layers(network)
-    table = _table("layer", "output shape", "parameters", "multiply-adds")
+    rows = layers(NETWORKS[network]())
+    table = _table("layer", "output shape", *_SIZE_COLUMNS)
     for row in rows:
         table.add_row(row.kind, " x ".join(map(str, row.shape)), f"{row.parameters:,}", f"{row.multiply_adds:,}")
     total, work = sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
@@ -307,12 +323,17 @@ def data_import(
 
 
 def _predictor(model: str, checkpoint: str) -> Any:
-    """A run folder, a model's name or an .onnx file, as a predictor."""
+    """A run folder, an exported architecture, a model's name or an .onnx file, as a predictor."""
     if Path(model).is_dir():
         _need_lab("using a run folder")
         from mien.lab.runs import Run
 
         return Run(model, checkpoint)
+    if Path(model).suffix == ".json":
+        _need_lab("using an exported architecture")
+        from mien.lab.saved import Saved
+
+        return Saved(model)
     from mien.reading.recognizer import load_model
 
     return load_model(model)
@@ -330,7 +351,7 @@ Checkpoint = Annotated[str, typer.Option("--checkpoint", help="best or last, for
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's name, an .onnx file or a run folder.")],
+    model: Annotated[str, typer.Argument(help="A model's name, an .onnx or .json file, or a run folder.")],
     data: Data,
     split: Split = "PublicTest",
     ferplus: FerPlus = None,
@@ -355,7 +376,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A model's name, an .onnx file or a run folder.")],
+    model: Annotated[str, typer.Argument(help="A model's name, an .onnx or .json file, or a run folder.")],
     data: Data,
     output: Annotated[Path, typer.Option("--out", help="A .csv or .npz file.")],
     split: Split = "PrivateTest",
@@ -422,16 +443,35 @@ def _setting(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+class Form(StrEnum):
+    """What `export` writes."""
+
+    ONNX = "onnx"
+    PAIR = "json+weights"
+
+
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    output: Annotated[Path, typer.Option("--out", help="The .onnx file.")],
+    output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
     checkpoint: Checkpoint = "best",
     name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
+    form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
 ) -> None:
-    """Write a run as one ONNX file, checked against torch, with calibration and scores inside."""
+    """Write a run as one ONNX file, checked against torch, with calibration and scores inside.
+
+    With --form json+weights: the architecture as JSON and the weights beside it, for the laboratory alone.
+    """
     _need_lab("exporting")
+    if form is Form.PAIR:
+        from mien.lab.saved import save
+
+        if data is not None or name is not None:
+            raise InputError("--data and --name are for --form onnx; json+weights keeps the network as it was trained")
+        for path in save(run, output, checkpoint=checkpoint):
+            out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+        return
     from mien.lab.export import export as write
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use

@@ -28,6 +28,15 @@ class Protocol:
     held_out: Literal["last", "random"] = "last"
     test: tuple[str, ...] = ("PrivateTest",)
 
+    def __str__(self) -> str:
+        """In words: trains on ...; ... chooses; reports ..."""
+        if isinstance(self.select, str):
+            chooser = f"{self.select} chooses"
+        else:
+            chooser = f"{'a random' if self.held_out == 'random' else 'the last'} {self.select:.0%} of it chooses"
+        reports = f"reports {' + '.join(self.test)}" if self.test else "reports no test split"
+        return f"trains on {' + '.join(self.train)}; {chooser}; {reports}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
@@ -320,6 +329,19 @@ _ALL = (
 
 RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
 """Every recipe by name."""
+
+
+SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
+    "mien-small": (1_230_503, 35_557_120),
+    "resnet18": (11_180_871, 1_247_038_976),
+    "resnet18-se": (11_269_951, 1_247_126_016),
+    "vgg": (7_498_311, 457_854_464),
+    "workshop": (2_787_015, 722_092_928),
+    "alexnet": (41_462_727, 544_799_744),
+    "paul": (9_014_727, 601_332_416),
+})  # fmt: skip
+"""Parameters, counted as Keras counts them, and multiply-adds of one face, by network; `mien recipes` shows them
+where there is no torch to count them. A test holds them to the networks."""
 
 
 def get_recipe(name: str) -> Recipe:

@@ -2,7 +2,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from mien.lab.networks import NETWORKS
 from mien.lab.summary import layers
+from mien.recipes import RECIPES, SIZES
 
 
 @pytest.mark.parametrize(
@@ -16,14 +18,21 @@ from mien.lab.summary import layers
     ],
 )
 def test_totals(network: str, parameters: int, multiply_adds: float) -> None:
-    rows = layers(network)
+    rows = layers(NETWORKS[network]())
     assert sum(row.parameters for row in rows) == parameters
     assert sum(row.multiply_adds for row in rows) == pytest.approx(multiply_adds, rel=0.03)
     assert rows[-1].shape == (7,)
 
 
 def test_layers_come_in_the_order_they_run() -> None:
-    kinds = [row.kind for row in layers("paul")]
+    kinds = [row.kind for row in layers(NETWORKS["paul"]())]
     assert kinds[:2] == ["Conv2d", "ReLU"]
     assert kinds[-1] == "Linear"
-    assert layers("paul")[0].shape == (64, 46, 46)
+    assert layers(NETWORKS["paul"]())[0].shape == (64, 46, 46)
+
+
+def test_recipes_know_the_sizes_of_their_networks() -> None:
+    for network, (parameters, multiply_adds) in SIZES.items():
+        rows = layers(NETWORKS[network]())
+        assert (sum(r.parameters for r in rows), sum(r.multiply_adds for r in rows)) == (parameters, multiply_adds)
+    assert set(SIZES) == set(NETWORKS) >= {recipe.network for recipe in RECIPES.values()}

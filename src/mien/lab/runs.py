@@ -16,8 +16,27 @@ from mien.measuring import metrics
 from mien.recipes import Recipe
 
 
-class Run:
-    """A trained checkpoint as a predictor, not calibrated: what `evaluate` and `predict` take.
+class Predicting:
+    """A network in evaluation mode as a predictor, not calibrated: what `evaluate` and `predict` take."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.recipe = classifier.recipe
+        self.name = self.recipe.name
+
+    @torch.inference_mode()
+    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
+        """The network's outputs in the order of `EXPRESSIONS`."""
+        logits: Float32[np.ndarray, "B 7"] = self.classifier(torch.from_numpy(faces)).float().numpy()
+        return logits
+
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B 7"]:
+        """Probabilities at temperature 1."""
+        return metrics.softmax(self.logits(faces))
+
+
+class Run(Predicting):
+    """A checkpoint of a run folder as a predictor.
 
     Args:
         folder: A run folder.
@@ -30,19 +49,7 @@ class Run:
 
     def __init__(self, folder: str | PathLike[str], checkpoint: str = "best") -> None:
         self.folder = Path(folder)
-        self.classifier = load_checkpoint(self.folder / "checkpoints" / f"{checkpoint}.ckpt")
-        self.recipe = self.classifier.recipe
-        self.name = self.recipe.name
-
-    @torch.inference_mode()
-    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """The network's outputs in the order of `EXPRESSIONS`."""
-        logits: Float32[np.ndarray, "B 7"] = self.classifier(torch.from_numpy(faces)).float().numpy()
-        return logits
-
-    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B 7"]:
-        """Probabilities at temperature 1."""
-        return metrics.softmax(self.logits(faces))
+        super().__init__(load_checkpoint(self.folder / "checkpoints" / f"{checkpoint}.ckpt"))
 
     @property
     def data_sha256(self) -> str:

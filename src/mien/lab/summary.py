@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from mien.lab.networks import NETWORKS, count_parameters
+from mien.lab.networks import count_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +15,21 @@ class Layer:
 
     Attributes:
         kind: Its class.
+        settings: What it was made with, as torch prints it; empty where there is nothing to set.
         shape: Of its output for one image, without the batch: channels, height, width.
         parameters: Counted as Keras does, moving statistics included.
         multiply_adds: Of convolutions and dense layers, for one image.
     """
 
     kind: str
+    settings: str
     shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
 
 
-def layers(network: str) -> list[Layer]:
-    """The layers of a network of `NETWORKS`, in the order they run for a 48x48 image."""
-    built = NETWORKS[network]().eval()
+def layers(network: nn.Module) -> list[Layer]:
+    """The layers of a network, in the order they run for a 48x48 image."""
     found: list[Layer] = []
 
     def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -37,11 +38,16 @@ def layers(network: str) -> list[Layer]:
         if isinstance(module, nn.Conv2d | nn.Linear):
             places = prod(shape[1:]) if isinstance(module, nn.Conv2d) else 1
             work = module.weight.numel() * places
-        found.append(Layer(type(module).__name__, shape, count_parameters(module), work))
+        found.append(Layer(type(module).__name__, module.extra_repr(), shape, count_parameters(module), work))
 
-    for module in built.modules():
-        if not list(module.children()):
-            module.register_forward_hook(note)
-    with torch.inference_mode():
-        built(torch.zeros(1, 1, 48, 48))
+    leaves = [module for module in network.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(note) for module in leaves]
+    training = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, 1, 48, 48))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
     return found
