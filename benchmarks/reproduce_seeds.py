@@ -4,9 +4,10 @@
     python benchmarks/reproduce_seeds.py fer2013.csv [--seeds 0 1 2] [--recipes workshop alexnet paul paul-as-printed]
         [--epochs N] [--precision 32] [--runs runs/seeds]
 
-Writes benchmarks/results/seeds.json and seeds.md, and benchmarks/predictions/NAME-seedK.csv for each full run. A run
-that is there already is continued or, if it is finished, only scored again; so the script may be stopped and started.
-`--epochs` shortens every run to prove the line; such runs are marked and write no predictions.
+Writes benchmarks/results/seeds.json, puts its table into README.md and docs/seeds.md, and for each full run writes
+benchmarks/predictions/NAME-seedK-CHECKPOINT.csv. A run that is there already is continued or, if it is finished, only
+scored again; so the script may be stopped and started. `--epochs` shortens every run to prove the line: such runs are
+marked, write seeds-trial.json instead and no predictions, and stay out of the pages where full runs are.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ from mien.recipes import RECIPES
 from mien.storage import write_whole
 
 HERE = Path(__file__).parent
+FULL, TRIAL = HERE / "results" / "seeds.json", HERE / "results" / "seeds-trial.json"
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "seeds.md")
+BEGIN, END = "<!-- seeds: written by benchmarks/reproduce_seeds.py -->", "<!-- end of seeds -->"
 SEED_RECIPES = ("workshop", "alexnet", "paul", "paul-as-printed")
 
 
@@ -99,39 +104,60 @@ def one(name: str, seed: int, faces: FaceSet, options: argparse.Namespace) -> di
     return result
 
 
+def spread(values: Iterable[float | None], digits: int = 2) -> str:
+    """Mean and standard deviation of what there is."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.{digits}f}{deviation}"
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Claim beside measurement: mean and standard deviation over seeds."""
 
-    def spread(runs: list[dict[str, Any]], checkpoint: str, rows: str, part: str, measure: str = "accuracy") -> str:
-        values = [
-            100 * r[checkpoint][rows][part][measure] for r in runs if part in r[checkpoint].get(rows, {})
-        ]
-        if not values:
-            return "-"
-        deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.2f}{deviation}"
+    def percent(runs: list[dict[str, Any]], checkpoint: str, rows: str, part: str, measure: str = "accuracy") -> str:
+        found = (r[checkpoint].get(rows, {}).get(part, {}).get(measure) for r in runs)
+        return spread(None if value is None else 100 * value for value in found)
 
     head = [
-        "recipe", "claim", "checkpoint", "PublicTest, %", "own held-out rows, %", "of these without twins, %",
-        "binary accuracy on PublicTest, % (floor 85.71)", "seeds", "epochs", "images/s", "hardware",
+        "recipe", "claim", "checkpoint", "PublicTest, %", "own held-out rows, %", "these without twins, %",
+        "binary accuracy on PublicTest, %", "seeds", "minutes a run",
     ]  # fmt: skip
-    lines = []
+    lines, hardware = [], set()
     for name in dict.fromkeys(r["recipe"] for r in results):
         runs = [r for r in results if r["recipe"] == name]
-        trial = "" if all(r["full"] for r in runs) else " (TRIAL: shortened)"
-        for checkpoint in ("best", "last"):
-            rates = [r["images_per_s"] for r in runs if r["images_per_s"]]
+        hardware |= {f"{r['hardware']}, {r['threads']} threads, {r['precision']}" for r in runs}
+        trial = "" if all(r["full"] for r in runs) else " (TRIAL)"
+        for checkpoint, epoch in (("best", "best_epoch"), ("last", "epochs")):
             lines.append([
-                name + trial, runs[0]["claim"] or "none", checkpoint,
-                spread(runs, checkpoint, "PublicTest", "all"),
-                spread(runs, checkpoint, HELD_OUT, "all"),
-                spread(runs, checkpoint, HELD_OUT, "without twins"),
-                spread(runs, checkpoint, "PublicTest", "all", "binary_accuracy")
-                if RECIPES[name].claims_binary else "-",
-                str(len(runs)), ", ".join(str(r["epochs"]) for r in runs),
-                f"{statistics.mean(rates):.0f}" if rates else "-", runs[0]["hardware"],
-            ])  # fmt: skip
-    return markdown_table(head, lines) + "\n"
+                f"`{name}`{trial}",
+                runs[0]["claim"] or "none",
+                f"{checkpoint}, epoch {', '.join(str(r[epoch]) for r in runs)}",
+                percent(runs, checkpoint, "PublicTest", "all"),
+                percent(runs, checkpoint, HELD_OUT, "all"),
+                percent(runs, checkpoint, HELD_OUT, "without twins"),
+                percent(runs, checkpoint, "PublicTest", "all", "binary_accuracy"),
+                str(len(runs)),
+                spread((r["minutes"] for r in runs), 1),
+            ])
+    rates = {
+        name: spread((r["images_per_s"] for r in results if r["recipe"] == name), 0)
+        for name in dict.fromkeys(r["recipe"] for r in results)
+    }
+    notes = f"Hardware: {'; '.join(sorted(hardware))}. Training images/s: " + ", ".join(
+        f"{name} {rate}" for name, rate in rates.items()
+    )
+    if not all(r["full"] for r in results):
+        notes += ". TRIAL: shortened runs; they prove the line from csv to table and say nothing of the claims"
+    return f"{markdown_table(head, lines)}\n\n{notes}.\n"
+
+
+def put_into(page: Path, text: str) -> None:
+    """Replace what stands between the page's two marks."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    write_whole(page, lambda file: file.write(f"{before}{BEGIN}\n{text}{END}{after}"))
 
 
 def main() -> None:
@@ -142,18 +168,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--precision", default="32")
     parser.add_argument("--runs", default="runs/seeds")
+    parser.add_argument("--pages", action="store_true", help="only write the pages again, from the json")
     options = parser.parse_args()
-    faces = load(options.data)
-    results: list[dict[str, Any]] = []
-    for name in options.recipes:
-        for seed in options.seeds:
-            results.append(one(name, seed, faces, options))
-            # After every run, so that nothing is lost when the next one is stopped.
-            text = json.dumps(results, indent=1)
-            suffix = "" if options.epochs is None else "-trial"
-            write_whole(HERE / "results" / f"seeds{suffix}.json", lambda file, text=text: file.write(text))
-            write_whole(HERE / "results" / f"seeds{suffix}.md", lambda file: file.write(table(results)))
-    print(table(results))
+    file = FULL if options.epochs is None else TRIAL
+    if not options.pages:
+        faces = load(options.data)
+        results: list[dict[str, Any]] = []
+        for name in options.recipes:
+            for seed in options.seeds:
+                results.append(one(name, seed, faces, options))
+                # After every run, so that nothing is lost when the next one is stopped.
+                text = json.dumps(results, indent=1)
+                write_whole(file, lambda opened, text=text: opened.write(text))
+    measured = table(json.loads(file.read_text(encoding="utf-8")))
+    if file == FULL or not FULL.exists():
+        for page in PAGES:
+            put_into(page, measured)
+    print(measured)
 
 
 if __name__ == "__main__":
