@@ -40,7 +40,8 @@ FLOORS = {
     "lab.saved": 6,
     "lab.training": 7,
     "lab.export": 8,
-    "cli": 9,
+    "lab.quantize": 9,
+    "cli": 10,
 }
 WINGS = {"reading": set(), "measuring": {"reading.images", "reading.recognizer"}, "lab": None, "cli": None}
 LAB_ONLY = {"torch", "lightning", "kornia", "torchmetrics", "onnxscript"}

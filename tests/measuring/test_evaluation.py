@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.errors import InputError, NotFound
-from mien.measuring.evaluation import evaluate, predict, write_predictions
+from mien.errors import Damaged, FileError, InputError, NotFound
+from mien.measuring.evaluation import evaluate, evaluate_predictions, predict, write_predictions
 from mien.measuring.faceset import FaceSet
 
 
@@ -99,3 +99,31 @@ def test_predictions_are_what_the_contest_takes(small_faces: FaceSet, tmp_path: 
         assert np.array_equal(arrays["probabilities"], probabilities)
     with pytest.raises(InputError, match="csv or .npz"):
         write_predictions(tmp_path / "p.txt", blind, probabilities)
+
+
+def test_a_table_of_probabilities_scores_like_its_model(small_faces: FaceSet, tmp_path: Path) -> None:
+    rows = small_faces.split("PublicTest")
+    path = write_predictions(tmp_path / "peer.csv", rows, predict(Bars(wrong=2), rows))
+    report = evaluate_predictions(path, small_faces, "PublicTest")
+    expected = evaluate(Bars(wrong=2), small_faces, "PublicTest")
+    assert report.model == "peer"
+    assert report.scores["as predicted, all"] == expected.scores["single view, all"]
+    assert report.scores["as predicted, without twins"] == expected.scores["single view, without twins"]
+
+
+def test_tables_that_are_not_whole_are_refused(small_faces: FaceSet, tmp_path: Path) -> None:
+    rows = small_faces.split("PublicTest")
+    path = write_predictions(tmp_path / "peer.csv", rows, predict(Bars(), rows))
+    lines = path.read_text().splitlines()
+    for text, message in (
+        ([*lines[:-2]], "lacks 2 of the 28 rows of PublicTest, as row 124"),
+        (["emotion,pixels"], r"line 1: expected the columns row,p0"),
+        ([*lines[:3], "101,0.5,0.5"], "line 4: expected 7 probabilities"),
+        ([*lines[:3], "101,1,1,1,1,1,1,1"], "line 4: expected 7 probabilities that sum to 1"),
+        ([*lines[:3], "x,1,0,0,0,0,0,0"], "line 4: invalid literal"),
+    ):
+        path.write_text("\n".join(text))
+        with pytest.raises(Damaged, match=message):
+            evaluate_predictions(path, small_faces, "PublicTest")
+    with pytest.raises(FileError, match="cannot read"):
+        evaluate_predictions(tmp_path / "none.csv", small_faces, "PublicTest")

@@ -3,6 +3,7 @@
 The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong by whoever runs it.
 """
 
+import copy
 import warnings
 from dataclasses import replace
 from os import PathLike
@@ -22,6 +23,7 @@ from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
+from mien.recipes import Recipe
 from mien.storage import write_whole
 
 PARITY = 1e-4  # largest difference of a logit between torch and ONNX Runtime
@@ -38,13 +40,17 @@ class _Deployed(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.network = classifier.network
+        # Channels last is for training; in the graph it would leave its traces as gathers.
+        network = copy.deepcopy(classifier.network).to(memory_format=torch.contiguous_format)
+        last = network[-1]
+        last.weight, last.bias = (nn.Parameter(p[:LABELS].clone()) for p in (last.weight, last.bias))
+        self.network = network
         self.scale = 1 / (255 * classifier.recipe.std)
         self.shift = classifier.recipe.mean / classifier.recipe.std
 
     def forward(self, faces: Tensor) -> Tensor:
         logits: Tensor = self.network(faces.unsqueeze(1).float() * self.scale - self.shift)
-        return logits[:, :LABELS]
+        return logits
 
 
 def export(
@@ -72,17 +78,11 @@ def export(
     trained = Run(run, checkpoint)
     model = _graph(trained.classifier)
     probe = probe_image()[None]
-    temperature, threshold = 1.0, 0.0
-    if faces is not None:
-        chosen = faces.split(SELECTION_SPLIT)
-        logits = trained.logits(chosen.images)
-        temperature = metrics.fit_temperature(logits, chosen.labels)
-        threshold = metrics.threshold_for(metrics.softmax(logits, temperature), chosen.labels, KEPT_ACCURACY)
     card = Card(
         name=name or trained.name,
         labels=EXPRESSIONS,
-        temperature=temperature,
-        threshold=threshold,
+        temperature=1.0,
+        threshold=0.0,
         recipe=trained.recipe.to_json(),
         scores={},
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
@@ -90,24 +90,43 @@ def export(
         data_sha256=trained.data_sha256,
     )
     with TemporaryDirectory() as folder:
-        recognizer = Recognizer(_save(model, card, Path(folder) / "model.onnx"))
+        recognizer = Recognizer(save(model, card, Path(folder) / "model.onnx"))
         gap = float(np.abs(recognizer.logits(probe) - trained.logits(probe)).max())
         if not gap <= PARITY:
             raise ParityError(f"the exported logits should differ by at most {PARITY}, but differ by {gap:.2g}")
-        if faces is not None:
-            scores = {SELECTION_SPLIT: evaluate(recognizer, faces, SELECTION_SPLIT).to_dict()["scores"]}
-            coverage = metrics.risk_coverage(recognizer.probabilities(chosen.images), chosen.labels)
-            answered = coverage[coverage[:, 2] >= threshold - 1e-6]  # torch and ONNX Runtime differ in the last digits
-            some = len(answered) > 0 and threshold < 1
-            scores["calibration"] = {
-                "ece_cross_fitted": metrics.calibration_error(
-                    metrics.cross_fitted(logits, chosen.labels), chosen.labels
-                ),
-                "coverage": float(answered[-1, 0]) if some else 0.0,
-                "accuracy_kept": float(answered[-1, 1]) if some else None,
-            }
-            card = replace(card, scores=scores)
-    return _save(model, card, Path(out))
+    if faces is not None:
+        card = calibrated(model, card, faces)
+    return save(model, card, Path(out))
+
+
+def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
+    """The card with temperature and threshold fitted on PublicTest, and the scores measured there.
+
+    Args:
+        model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
+        card: Its temperature, threshold and scores are replaced.
+        faces: A data set with a labelled PublicTest.
+    """
+    chosen = faces.split(SELECTION_SPLIT)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        logits = Recognizer(save(model, card, path)).logits(chosen.images)
+        temperature = metrics.fit_temperature(logits, chosen.labels)
+        probabilities = metrics.softmax(logits, temperature)
+        threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
+        card = replace(card, temperature=temperature, threshold=threshold)
+        binary = Recipe.from_json(card.recipe).claims_binary
+        report = evaluate(Recognizer(save(model, card, path)), faces, SELECTION_SPLIT, binary=binary)
+    coverage = metrics.risk_coverage(probabilities, chosen.labels)
+    answered = coverage[coverage[:, 2] >= threshold]
+    some = len(answered) > 0 and threshold < 1
+    crossed = metrics.cross_fitted(logits, chosen.labels)
+    calibration = {
+        "ece_cross_fitted": metrics.calibration_error(crossed, chosen.labels),
+        "coverage": float(answered[-1, 0]) if some else 0.0,
+        "accuracy_kept": float(answered[-1, 1]) if some else None,
+    }
+    return replace(card, scores={SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration})
 
 
 def _graph(classifier: Classifier) -> onnx.ModelProto:
@@ -132,6 +151,7 @@ def _graph(classifier: Classifier) -> onnx.ModelProto:
     return model
 
 
-def _save(model: onnx.ModelProto, card: Card, path: Path) -> Path:
+def save(model: onnx.ModelProto, card: Card, path: Path) -> Path:
+    """Write a graph with a card inside, whole or not at all."""
     onnx.helper.set_model_props(model, card.to_metadata())
     return write_whole(path, lambda file: file.write(model.SerializeToString()), binary=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mien.errors import InputError
+from mien.errors import Damaged, FileError, InputError
 from mien.expressions import EXPRESSIONS
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
@@ -187,12 +187,45 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
         NotFound: The data has no such split.
         InputError: The split is not labelled.
     """
+    rows = _labelled(faces, split)
+    views = {"single view": predict(predictor, rows), "with mirror": predict(predictor, rows, mirror=True)}
+    return _report(predictor.name, faces, split, rows, views, binary)
+
+
+def evaluate_predictions(path: str | PathLike[str], faces: FaceSet, split: str) -> Report:
+    """Score a table of probabilities, whoever made it, on one split, with and without twins.
+
+    Args:
+        path: What `write_predictions` writes as CSV: row, p0 .. p6, a line for each row of the split.
+        faces: The data set.
+        split: The name of the split.
+
+    Raises:
+        FileError: The table cannot be read.
+        Damaged: It is no such table, or it lacks rows of the split.
+        NotFound, InputError: As `evaluate`.
+    """
+    rows = _labelled(faces, split)
+    found = _read_predictions(Path(path))
+    if missing := [int(row) for row in rows.rows if int(row) not in found]:
+        raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
+    probabilities = np.array([found[int(row)] for row in rows.rows])
+    return _report(Path(path).stem, faces, split, rows, {"as predicted": probabilities}, binary=False)
+
+
+def _labelled(faces: FaceSet, split: str) -> FaceSet:
     rows = faces.split(split)
     if unlabelled := int((rows.labels < 0).sum()):
         raise InputError(
             f"{unlabelled:,} of the {len(rows):,} rows of {split} have no label, so they cannot be scored; "
             f"write their probabilities instead: mien predict MODEL --data FILE --split {split} --out FILE"
         )
+    return rows
+
+
+def _report(
+    name: str, faces: FaceSet, split: str, rows: FaceSet, views: dict[str, Float[np.ndarray, "N 7"]], binary: bool
+) -> Report:
     notes = []
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
@@ -210,14 +243,33 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
     if binary:
         notes.append("Binary accuracy asks seven yes-or-no questions a face; answering no to all scores 85.71 %.")
-    scores, single = {}, None
-    for view, mirror in (("single view", False), ("with mirror", True)):
-        probabilities = predict(predictor, rows, mirror=mirror)
-        single = probabilities if single is None else single
-        for part, where in parts.items():
-            scores[f"{view}, {part}"] = Scores.of(probabilities[where], rows.labels[where], binary=binary)
+    scores = {
+        f"{view}, {part}": Scores.of(probabilities[where], rows.labels[where], binary=binary)
+        for view, probabilities in views.items()
+        for part, where in parts.items()
+    }
     data = {"file": Path(faces.source).name, "sha256": faces.checksum}
-    return Report(predictor.name, split, data, scores, twins, notes, single, rows.labels)
+    return Report(name, split, data, scores, twins, notes, next(iter(views.values())), rows.labels)
+
+
+def _read_predictions(path: Path) -> dict[int, list[float]]:
+    expected = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]
+    found = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            if (header := next(reader, [])) != expected:
+                raise ValueError(f"expected the columns {','.join(expected)}, but got {','.join(header)!r}")
+            for line in reader:
+                row, *values = line
+                found[int(row)] = [float(value) for value in values]
+                if len(values) != len(EXPRESSIONS) or not 0.99 < sum(found[int(row)]) < 1.01:
+                    raise ValueError(f"expected {len(EXPRESSIONS)} probabilities that sum to 1")
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, csv.Error) as error:
+        raise Damaged(f"{path}, line {reader.line_num}: {error}") from error
+    return found
 
 
 def write_predictions(

@@ -66,6 +66,7 @@ class Card:
         licence: Terms of the weights.
         data_sha256: Checksum of the data set that it learned from.
         probe: Logits of `probe_image`, by which any machine can check that it computes the same.
+        precision: "float32", or "int8": weights and activations in 8 bits.
     """
 
     name: str
@@ -77,6 +78,12 @@ class Card:
     licence: str
     data_sha256: str
     probe: tuple[float, ...]
+    precision: str = "float32"
+
+    @property
+    def tolerance(self) -> float:
+        """How far a logit of the probe may be off on another machine: the last bit of 8 is worth more than of 24."""
+        return 0.1 if self.precision == "int8" else 1e-3
 
     def to_metadata(self) -> dict[str, str]:
         """As ONNX `metadata_props`: text by key, JSON where it is no plain text."""
@@ -91,6 +98,7 @@ class Card:
             "licence": self.licence,
             "data_sha256": self.data_sha256,
             "probe": json.dumps(self.probe),
+            "precision": self.precision,
         }
 
     @classmethod
@@ -116,6 +124,7 @@ class Card:
                 licence=metadata["licence"],
                 data_sha256=metadata["data_sha256"],
                 probe=tuple(float(v) for v in json.loads(metadata["probe"])),
+                precision=metadata.get("precision", "float32"),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
@@ -184,7 +193,7 @@ class Recognizer:
         return self.card.name
 
     def self_test(self) -> float:
-        """Largest difference between the probe's logits here and where the model was made; about 1e-4 or less."""
+        """Largest difference between the probe's logits here and where the model was made; `card.tolerance` at most."""
         return float(np.abs(self.logits(probe_image()[None])[0] - np.array(self.card.probe)).max())
 
     @cached_property

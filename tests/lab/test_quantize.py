@@ -1,0 +1,75 @@
+"""Eight bits: a smaller file that answers nearly the same, and says what it cost."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.errors import InputError
+from mien.lab import quantize as quantizing
+from mien.lab.export import ParityError, export
+from mien.lab.quantize import quantize
+from mien.lab.training import train
+from mien.measuring.faceset import FaceSet
+from mien.reading.recognizer import Recognizer
+from mien.recipes import RECIPES, Augment, override
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    from conftest import bars
+
+    images, labels = bars(140)
+    splits = np.array(["Training"] * 105 + ["PublicTest"] * 35)
+    return FaceSet(images, labels, splits, np.arange(140), None, "0" * 64, "small.csv")
+
+
+@pytest.fixture(scope="module")
+def plain(faces: FaceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that has learned the bars, in float32."""
+    folder = tmp_path_factory.mktemp("plain")
+    changes = {"epochs": "6", "batch": "14", "optimizer.lr": "0.05", "votes": "0", "ema": "0.5"}
+    recipe = dataclasses.replace(override(RECIPES["mien-small"], changes), augment=Augment())
+    return export(train(recipe, faces, folder / "run"), folder / "plain.onnx")
+
+
+@pytest.fixture(scope="module")
+def small(plain: Path, faces: FaceSet) -> Path:
+    return quantize(plain, plain.with_name("small.onnx"), faces)
+
+
+def test_it_is_a_quarter_of_the_size_and_answers_the_same(plain: Path, small: Path, faces: FaceSet) -> None:
+    before, after = Recognizer(plain), Recognizer(small)
+    assert after.path.stat().st_size < 0.35 * plain.stat().st_size
+    images = faces.split("PublicTest").images
+    assert np.array_equal(after.probabilities(images).argmax(1), before.probabilities(images).argmax(1))
+    assert after.self_test() <= after.card.tolerance
+    weights = [t for t in onnx.load(after.path).graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    assert sum(np.prod(t.dims) for t in weights) > 1_000_000
+
+
+def test_the_card_tells_both_precisions(plain: Path, small: Path) -> None:
+    card = Recognizer(small).card
+    assert card.precision == "int8"
+    for scores in (card.scores, card.scores["before"]):
+        assert scores["PublicTest"]["single view, all"]["n"] == 35
+        assert "ece_cross_fitted" in scores["calibration"]
+    assert Recognizer(plain).card.precision == "float32"
+
+
+def test_a_loss_is_not_shipped(
+    plain: Path, faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizing, "MAX_LOSS", -1.0)
+    with pytest.raises(ParityError, match="8 bits should cost at most"):
+        quantize(plain, tmp_path / "small.onnx", faces)
+    assert not list(tmp_path.iterdir())
+
+
+def test_eight_bits_are_not_quantised_again(small: Path, faces: FaceSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is int8 already"):
+        quantize(small, tmp_path / "smaller.onnx", faces)
