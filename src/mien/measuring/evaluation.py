@@ -17,9 +17,12 @@ from mien.errors import InputError
 from mien.expressions import EXPRESSIONS
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.storage import write_whole
+from mien.storage import check_suffix, write_whole
 
 SELECTION_SPLIT = "PublicTest"
+PREDICTIONS = (".csv", ".npz")
+"""Suffixes of the files that `write_predictions` writes."""
+
 CHUNK = 512
 
 
@@ -233,18 +236,14 @@ def write_predictions(
     Raises:
         InputError: Another suffix.
     """
-    path = Path(path)
-    if path.suffix == ".npz":
-        write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
-    elif path.suffix == ".csv":
+    check_suffix(path, *PREDICTIONS)
+    if Path(path).suffix == ".npz":
+        return write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
 
-        def rows(file: Any) -> None:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))])
-            for row, values in zip(faces.rows, probabilities, strict=True):
-                writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
+    def rows(file: Any) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))])
+        for row, values in zip(faces.rows, probabilities, strict=True):
+            writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
 
-        write_whole(path, rows)
-    else:
-        raise InputError(f"predictions are written as .csv or .npz, but the file is {path.name!r}")
-    return path
+    return write_whole(path, rows)
