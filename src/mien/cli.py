@@ -435,7 +435,11 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
 
     changes = dict([*(_setting(text) for text in settings or ()), *([("epochs", str(epochs))] if epochs else ())])
-    options = TrainOptions(devices=int(devices) if devices.isdigit() else devices, precision=precision, limit=limit)
+    options = TrainOptions(
+        devices=int(devices) if devices.isdigit() else devices,
+        precision=precision,  # type: ignore[arg-type]  # it refuses all others
+        limit=limit,
+    )
     chosen = override(get_recipe(recipe), changes)
 
     def report(row: dict[str, float]) -> None:

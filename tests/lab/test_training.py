@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,19 +140,24 @@ def test_a_diverging_run_stops_and_says_so(small_faces: FaceSet, tmp_path: Path)
         train(recipe, small_faces, tmp_path / "run")
 
 
+def test_devices_that_cannot_be_had(small_faces: FaceSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="devices 'abc'"):
+        train(TINY, small_faces, tmp_path / "run", options=TrainOptions(devices="abc"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (TrainOptions(devices="abc"), "devices 'abc'"),
-        (TrainOptions(precision="nonsense"), "precision 'nonsense'"),
+        ({"precision": "64"}, "precision takes one of 32, bf16-mixed, 16-mixed, but got '64'"),
+        ({"precision": "16-true"}, "but got '16-true'"),
+        ({"limit": 0.0}, r"limit takes float in \(0, 1\], but got 0.0"),
     ],
 )
-def test_devices_and_precision_that_cannot_be_had(
-    options: TrainOptions, message: str, small_faces: FaceSet, tmp_path: Path
-) -> None:
+def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train(TINY, small_faces, tmp_path / "run", options=options)
-    assert not (tmp_path / "run").exists()
+        TrainOptions(**options)
 
 
 def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import numpy as np
@@ -32,7 +32,7 @@ from mien.lab.runs import Run
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
-from mien.recipes import Recipe
+from mien.recipes import Checked, Recipe
 from mien.storage import write_whole
 
 VALIDATION_BATCH = 512
@@ -40,18 +40,18 @@ NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """What a run may choose without becoming another recipe.
 
     Attributes:
         devices: Number of devices, or "auto".
-        precision: Lightning's name: "32", "bf16-mixed", "16-mixed".
+        precision: Lightning's name.
         limit: Share of the training and validation rows to use, for trials; reports name it.
     """
 
     devices: int | str = "auto"
-    precision: str = "32"
-    limit: float = 1.0
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    limit: Annotated[float, "(0, 1]"] = 1.0
 
 
 HELD_OUT = "held-out"
@@ -282,7 +282,7 @@ def _trainer(
         return L.Trainer(
             max_epochs=recipe.epochs,
             devices=options.devices,
-            precision=options.precision,  # type: ignore[arg-type]
+            precision=options.precision,
             callbacks=callbacks,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
             log_every_n_steps=1,
