@@ -426,7 +426,7 @@ def train(
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     _need_lab("training")
-    from mien.lab.training import TrainOptions, is_first_process
+    from mien.lab.training import TrainOptions, check_start, is_first_process
     from mien.lab.training import train as fit
     from mien.recipes import get_recipe, override
 
@@ -441,6 +441,7 @@ def train(
         limit=limit,
     )
     chosen = override(get_recipe(recipe), changes)
+    check_start(chosen, run, resume=resume)
 
     def report(row: dict[str, float]) -> None:
         out.print(
@@ -450,7 +451,11 @@ def train(
         )
 
     faces = _load(data, ferplus, skip_bad)
-    fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+    try:
+        fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+    except KeyboardInterrupt:
+        fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
+        raise typer.Exit(130) from None
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))

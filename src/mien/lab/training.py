@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,15 +21,15 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import FERPLUS
-from mien.lab.module import Classifier
-from mien.lab.runs import Run
+from mien.lab.module import Classifier, check_network
+from mien.lab.runs import Run, load_checkpoint
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
@@ -195,6 +196,28 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
+class Stop(EarlyStopping):
+    """Early stopping that ends a resumed run where it had ended, instead of after one more epoch."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The epoch that it stopped in is in the checkpoint; the first never is one."""
+        trainer.should_stop = self.stopped_epoch > 0
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The average, the new weights and the number of updates so far -> the next average.
+
+    The decay grows from 2/11 up to `decay`, so that a short run's average is not the network that it began with.
+    Source: `tf.train.ExponentialMovingAverage` with `num_updates`.
+    """
+
+    def average(old: Tensor, new: Tensor, updates: Tensor) -> Tensor:
+        kept = ((1 + updates) / (10 + updates)).clamp(max=decay)
+        return kept * old + (1 - kept) * new
+
+    return average
+
+
 def _write_rows(file: Any, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
@@ -245,12 +268,16 @@ def train(
         The run folder.
 
     Raises:
-        FileError: The folder holds something already, or there is nothing to resume.
+        FileError: The folder cannot be one or holds something already, or there is nothing to resume.
+        NotFound: There is no such network, or the data lacks a split.
         InputError: The run that is resumed was made from another recipe or other data, or the devices or the
             precision cannot be had.
+        Damaged: The run that is resumed is damaged.
         TrainingDiverged: The loss is not finite.
+        KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
+    check_start(recipe, out, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
     divided = divide(faces, recipe, options.limit)
@@ -258,21 +285,52 @@ def train(
     if is_first_process():
         if resume:
             _check_same_run(out, record)
-        elif out.exists() and any(out.iterdir()):
-            raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
 
     torch.manual_seed(recipe.seed)
-    trainer.fit(
-        Classifier(recipe),
-        datamodule=FaceData(divided, recipe),
-        ckpt_path=last if resume and last.exists() else None,
-        weights_only=True,
-    )
+    try:
+        trainer.fit(
+            Classifier(recipe),
+            datamodule=FaceData(divided, recipe),
+            ckpt_path=last if resume and last.exists() else None,
+            weights_only=True,
+        )
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it has Ctrl-C ignored from here on
+        raise KeyboardInterrupt from None
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
+
+
+def check_start(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
+    """Refuse, before any data is read, what would fail after that.
+
+    Raises:
+        NotFound: There is no such network.
+        FileError: The run folder cannot be made, holds something already, or holds no run to resume.
+        Damaged: The checkpoint to go on from is damaged.
+    """
+    check_network(recipe.network)
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise FileError(f"{out} cannot be a run folder: {there} may not be read and written to; choose another")
+    if not resume and out.exists() and any(out.iterdir()) and is_first_process():
+        raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
+    if resume and not (out / "recipe.json").exists():
+        raise FileError(f"{out} holds no run to resume; start one without --resume")
+    last = out / "checkpoints" / "last.ckpt"
+    if resume and last.exists():
+        try:
+            load_checkpoint(last)
+        except Damaged as error:
+            hint = f"copy {last.with_name('best.ckpt')} over it to go on from the best epoch, or start a new run"
+            raise Damaged(f"{error}; {hint}") from error
 
 
 def _trainer(
@@ -316,9 +374,9 @@ def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], N
         ),
     ]
     if recipe.ema:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+        callbacks.append(WeightAveraging(avg_fn=moving_average(recipe.ema)))
     if recipe.stopping:
-        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.stopping.patience))
+        callbacks.append(Stop("val_accuracy", mode="max", patience=recipe.stopping.patience))
     return callbacks
 
 
@@ -329,7 +387,7 @@ def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     if report.split == HELD_OUT:
         report.notes.append("These rows chose the epoch: this is a selection score.")
     if options.limit < 1:
-        report.notes.append(f"TRIAL: trained and scored on {options.limit:.1%} of the rows (--limit).")
+        report.notes.append(f"Scored on {options.limit:.1%} of the rows that choose.")
     write_whole(out / "report.json", lambda file: file.write(report.to_json()))
     write_whole(out / "report.md", lambda file: file.write(report.to_markdown()))
     plots.save_report(report, out)
@@ -344,8 +402,6 @@ def is_first_process() -> bool:
 
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     """A run may only be continued with the recipe, the data and the share of them that it began with."""
-    if not (out / "recipe.json").exists():
-        raise FileError(f"{out} holds no run to resume; start one without --resume")
     try:
         recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
         before = json.loads((out / "environment.json").read_text(encoding="utf-8"))

@@ -181,7 +181,8 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
     """Score a predictor on one split, single view and with the mirrored view, with and without twins.
 
     Args:
-        predictor: A `Recognizer`, a training run, or anything with `probabilities`.
+        predictor: A `Recognizer`, a training run, or anything with `probabilities`. If it has `notes`, a list of
+            sentences, the report repeats them.
         faces: The data set; its Training rows tell which images have an exact twin there.
         split: The name of the split.
         binary: Also give element-wise binary accuracy, for recipes that claim in it.
@@ -196,7 +197,7 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
             f"{unlabelled:,} of the {len(rows):,} rows of {split} have no label, so they cannot be scored; "
             f"write their probabilities instead: mien predict MODEL --data FILE --split {split} --out FILE"
         )
-    notes = []
+    notes = list(getattr(predictor, "notes", ()))
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":
