@@ -1,7 +1,9 @@
 """Training as a user meets it: a run folder, resume after a kill, clear refusals."""
 
+import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -120,6 +122,25 @@ def test_resume_after_a_kill_repeats_the_same_curve(small_csv: Path, tmp_path: P
     assert [row["epoch"] for row in came] == [1, 2, 3, 4, 5]
     for one, other in zip(expected, came, strict=True):
         assert one == pytest.approx(other, abs=1e-3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is played by a POSIX pseudo-terminal")
+def test_the_bar_is_gone_when_an_epoch_is_told(small_csv: Path, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = cli("train", "mien-small-plain", "--data", small_csv, "--out", tmp_path / "run", "--epochs", 2)
+    terminal = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=terminal) as begun:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+    os.close(ours)
+    assert begun.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())  # without colours
+    assert "epoch   1/2 ━" in text
+    erased = r"\x1b\[2K"
+    assert len(re.findall(rf"{erased}epoch   [12]/2  loss .*  \| lr \S+\r\n", text)) == 2
 
 
 def test_plateau_state_survives_a_resume(small_faces: FaceSet, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ class Classifier(L.LightningModule):
         loss = self.loss(outputs.float(), labels, votes)
         self.accuracy[stage](outputs[:, :LABELS], labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.log(f"{stage}loss", loss, sync_dist=True, prog_bar=True, **options)
-        self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), prog_bar=True, **options)
+        self.log(f"{stage}loss", loss, sync_dist=True, **options)
+        self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), **options)
         return loss
 
     def on_train_epoch_start(self) -> None:

@@ -24,6 +24,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from mien.errors import Damaged, FileError, InputError
@@ -196,6 +198,30 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
+class EpochBar(Callback):
+    """A progress bar on standard error for each epoch, gone when the epoch's row is reported."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show a new one."""
+        self.bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
+        name = f"epoch {trainer.current_epoch + 1:3}/{trainer.max_epochs}"
+        self.bar.add_task(name, total=trainer.num_training_batches)
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
+        """One batch further."""
+        self.bar.advance(self.bar.task_ids[0])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take it away."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take it away, and give the cursor back."""
+        if hasattr(self, "bar"):
+            self.bar.stop()
+
+
 class Stop(EarlyStopping):
     """Early stopping that ends a resumed run where it had ended, instead of after one more epoch."""
 
@@ -281,7 +307,10 @@ def train(
     last = out / "checkpoints" / "last.ckpt"
     record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
     divided = divide(faces, recipe, options.limit)
-    trainer = _trainer(recipe, out, options, _callbacks(recipe, out, report), progress)
+    callbacks = _callbacks(recipe, out, report)
+    if progress and is_first_process():
+        callbacks.insert(0, EpochBar())  # before the history, which reports the epoch
+    trainer = _trainer(recipe, out, options, callbacks)
     if is_first_process():
         if resume:
             _check_same_run(out, record)
@@ -333,9 +362,7 @@ def check_start(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
             raise Damaged(f"{error}; {hint}") from error
 
 
-def _trainer(
-    recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback], progress: bool
-) -> L.Trainer:
+def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback]) -> L.Trainer:
     try:
         return L.Trainer(
             max_epochs=recipe.epochs,
@@ -347,7 +374,7 @@ def _trainer(
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
