@@ -139,36 +139,45 @@ class Report:
 
     def to_markdown(self) -> str:
         """The report as Markdown: one table of scores, recalls, the confusion matrix, the notes."""
-        binary = any(s.binary_accuracy is not None for s in self.scores.values())
-        head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
-        head += ["binary accuracy (floor 85.71 %)"] * binary
-        rows = [
-            [
-                name,
-                f"{s.n:,}",
-                f"{s.accuracy:.2%}",
-                f"{s.interval[0]:.2%} to {s.interval[1]:.2%}",
-                f"{s.macro_f1:.3f}",
-                f"{s.nll:.3f}",
-                f"{s.ece:.2%}",
-                *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
-            ]
-            for name, s in self.scores.items()
-        ]
-        first = next(iter(self.scores.values()))
-        confusion = [
-            [f"**{e}**", *map(str, row), "-" if first.recall[e] is None else f"{first.recall[e]:.1%}"]
-            for e, row in zip(EXPRESSIONS, first.confusion, strict=True)
-        ]
         parts = [
             f"# {self.model} on {self.split}",
             "\n".join(f"- {note}" for note in self.notes),
-            markdown_table(head, rows),
+            scores_table(self.scores),
             "True expression by row, answer by column (single view, all rows):",
-            markdown_table(["", *EXPRESSIONS, "recall"], confusion),
+            confusion_table(next(iter(self.scores.values()))),
             f"Data: {self.data['file']}, sha-256 `{self.data['sha256']}`",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def scores_table(scores: dict[str, Scores]) -> str:
+    """Scores by view and rows as a Markdown table."""
+    binary = any(s.binary_accuracy is not None for s in scores.values())
+    head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
+    head += ["binary accuracy (floor 85.71 %)"] * binary
+    rows = [
+        [
+            name,
+            f"{s.n:,}",
+            f"{s.accuracy:.2%}",
+            f"{s.interval[0]:.2%} to {s.interval[1]:.2%}",
+            f"{s.macro_f1:.3f}",
+            f"{s.nll:.3f}",
+            f"{s.ece:.2%}",
+            *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
+        ]
+        for name, s in scores.items()
+    ]
+    return markdown_table(head, rows)
+
+
+def confusion_table(scores: Scores) -> str:
+    """The confusion matrix with recalls as a Markdown table: true expression by row, answer by column."""
+    rows = [
+        [f"**{e}**", *map(str, row), "-" if scores.recall[e] is None else f"{scores.recall[e]:.1%}"]
+        for e, row in zip(EXPRESSIONS, scores.confusion, strict=True)
+    ]
+    return markdown_table(["", *EXPRESSIONS, "recall"], rows)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

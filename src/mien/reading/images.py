@@ -4,7 +4,9 @@ The only module that knows colour order: inside mien an image is uint8 (H, W, 3)
 viewer shows it. It knows nothing of faces.
 
 Pillow decodes everything. OpenCV prints warnings of damaged files to standard error and returns half a picture
-for a truncated one; what it would save stands at `_pixels`. Embedded colour profiles are not applied.
+for a truncated one; what it would save stands at `_pixels`. Embedded colour profiles are not applied. Of damaged
+TIFF files alone something reaches standard error: the lines of libtiff inside Pillow, which nobody can turn off but
+by closing the standard error of the whole process.
 """
 
 import glob
