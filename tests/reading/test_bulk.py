@@ -36,6 +36,7 @@ def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypat
     failure, *files = find_photos([tmp_path])
     assert files == [tmp_path / "a" / "1.jpg", tmp_path / "z" / "1.jpg"]
     assert str(failure) == f"cannot list {tmp_path / 'locked'}: Permission denied"
+    assert find_photos([tmp_path / "*"])[1:] == files
     (alone,) = find_photos([tmp_path / "locked"])
     assert str(alone) == str(failure)
 

@@ -38,8 +38,8 @@ def find_photos(paths: Iterable[str | PathLike[str]]) -> list[Path | Failure]:
         refused: list[MienError] = []
         try:
             images = find_images([path], refused=refused.append)
-        except MienError as error:
-            refused.append(error)
+        except MienError as error:  # where nothing could be listed, that says it all
+            refused = refused or [error]
         found += [*(Failure(str(path), str(error)) for error in refused), *images]
     return found
 

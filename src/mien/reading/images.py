@@ -228,8 +228,8 @@ def find_images(
             what is wrong and the others are still read. A folder stands for the files inside it and its folders
             that have a suffix of `FORMATS` and no leading dot, sorted. A name with `*`, `?` or `[` that is no
             file stands for all that matches it, sorted; `**` for any depth.
-        refused: Called with the error of each folder inside a folder that cannot be listed, so that the rest is
-            found; without it the first is raised.
+        refused: Called with the error of each folder that cannot be listed, so that the rest is found; without it
+            the first is raised.
 
     Raises:
         FileError: A folder holds no images or cannot be listed, or nothing matches a pattern.
@@ -258,7 +258,7 @@ def find_images(
 def _images_inside(folder: str | Path, refused: Callable[[FileError], None] | None) -> list[Path]:
     def refuse(error: OSError) -> None:
         problem = FileError(f"cannot list {error.filename}: {error.strerror}")
-        if refused is None or Path(error.filename) == Path(folder):
+        if refused is None:
             raise problem from error
         refused(problem)
 
