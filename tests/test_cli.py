@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ from PIL import Image
 from conftest import EXAMPLES
 
 
-def mien(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def mien(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mien", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+        [sys.executable, "-m", "mien", *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, check=False, env=os.environ | environment,
     )
 
 
@@ -93,6 +95,10 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["read", "*.nothing"], "*.nothing"),  # a pattern without matches
         (["read", "--views", "ten", "x.jpg"], "single, mirror"),
         (["read", "--csv", "faces.xlsx", "x.jpg"], "faces.xlsx"),
+        (["read", "--csv", "faces.parquet", "x.jpg"], "ends in .csv, but got 'faces.parquet'"),
+        (["read", "--parquet", "faces.csv", "x.jpg"], "ends in .parquet, but got 'faces.csv'"),
+        (["predict", "mien-small", "--data", "missing.csv", "--out", "p.txt"], "ends in .csv or .npz"),
+        (["export", "nowhere", "--out", "m.txt"], "ends in .onnx, but got 'm.txt'"),
         (["recipes", "alexnt"], "did you mean 'alexnet'"),
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
@@ -174,6 +180,60 @@ def test_skip_bad_counts_what_it_drops(small_csv: Path) -> None:
     taken = mien("data", "import", small_csv, "--skip-bad")
     assert taken.returncode == 0
     assert "1 damaged row" in taken.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_odd_names_break_no_output(collins: Path, tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, a line end, a code that clears the screen; and an output that takes ASCII alone."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "in").mkdir()
+    photo = os.fsencode(tmp_path / "in") + b"/caf\xe9\n\x1b[2J\xc3\xbc.jpg"
+    Path(os.fsdecode(photo)).write_bytes(collins.read_bytes())
+    Path(os.fsdecode(photo).replace("ü", "y")).write_text("hello")
+    files = "--csv", tmp_path / "f.csv", "--parquet", tmp_path / "f.parquet", "--draw", tmp_path / "drawn"
+    written = mien("read", "in", *files, "--json", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    name = "in/caf\\udce9\n\x1b[2Jü.jpg"
+    assert json.loads(written.stdout)["source"] == name
+    with open(tmp_path / "f.csv", newline="", encoding="utf-8") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == [name]
+    assert pq.read_table(tmp_path / "f.parquet").column("source").to_pylist() == [name]
+    shown = mien("read", "in", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert "caf\\udce9\\n\\x1b[2J\\xfc.jpg" in shown.stdout
+    for done in (written, shown):
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("mien: in/caf\\udce9\\n\\x1b[2Jy.jpg is no image")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is played by Linux's /dev/full")
+@pytest.mark.parametrize("arguments", [["models"], ["recipes", "--json"], ["read", "--json", EXAMPLES]])
+def test_a_full_disk_is_one_line(arguments: list[object]) -> None:
+    command = [sys.executable, "-m", "mien", *map(str, arguments)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "mien: input or output failed: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a broken pipe is a matter of POSIX shells")
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["read", "--json", EXAMPLES]])
+def test_a_pipe_that_nobody_reads_is_silent(arguments: list[object]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mien", *map(str, arguments)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"mien \d+\.\d+\.\d+\n", mien("--version").stdout)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(small_csv: Path, tmp_path: Path) -> None:
+    done = mien("data", "import", small_csv, MIEN_CACHE=str(small_csv / "cache"))
+    assert done.returncode == 0
+    assert re.fullmatch(r"mien: .*cache cannot be written to \(Not a directory\), .*\n", done.stderr)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a broken pipe is a matter of POSIX shells")

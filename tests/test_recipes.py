@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from mien.errors import InputError, NotFound
-from mien.recipes import RECIPES, SGD, Recipe, get_recipe, override
+from mien.recipes import RECIPES, SGD, Plateau, Protocol, Recipe, get_recipe, override
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -50,12 +50,51 @@ def test_override() -> None:
         ({"epoch": "5"}, NotFound, "did you mean 'epochs'"),  # a slip
         ({"optimizer.rate": "5"}, NotFound, "known: lr"),  # a nested slip
         ({"epochs": "many"}, InputError, "epochs takes int"),  # another type
-        ({"optimizer": "sgd"}, InputError, "optimizer"),  # a whole block as text
+        ({"optimizer": "sgd"}, InputError, "Recipe.optimizer takes Adam or SGD, but got 'sgd'"),  # a block as text
+        ({"loss": "foo"}, InputError, "loss takes one of cross_entropy, binary_cross_entropy, but got 'foo'"),
+        ({"keep": "foo"}, InputError, "keep takes one of loss, accuracy"),
+        ({"protocol.held_out": "first"}, InputError, "Protocol.held_out takes one of last, random"),
+        ({"seed": "-1"}, InputError, r"seed takes int in \[0, 4294967295\], but got -1"),
+        ({"seed": "true"}, InputError, "but got True"),
+        ({"batch": "0"}, InputError, r"batch takes int in \[2, inf\), but got 0"),
+        ({"epochs": "0"}, InputError, r"epochs takes int in \[1, inf\), but got 0"),
+        ({"epochs": "1.5"}, InputError, "but got 1.5"),
+        ({"label_smoothing": "1.1"}, InputError, r"label_smoothing takes float in \[0, 1\], but got 1.1"),
+        ({"augment.flip": "-0.5"}, InputError, r"Augment.flip takes float in \[0, 1\], but got -0.5"),
+        ({"ema": "1"}, InputError, r"ema takes float in \[0, 1\), but got 1.0"),
+        ({"optimizer.lr": "0"}, InputError, r"SGD.lr takes float in \(0, inf\), but got 0.0"),
+        ({"optimizer.lr": "NaN"}, InputError, "but got nan"),
+        ({"protocol.select": "1.5"}, InputError, r"select takes str or float in \(0, 1\), but got 1.5"),
+        ({"protocol.train": "Training"}, InputError, r"train takes a list of str, as \[\"a\", \"b\"\], but got"),
+        ({"protocol.train": "[1]"}, InputError, "but got \\(1,\\)"),
+        ({"stopping": "3"}, InputError, "stopping takes Stopping or null, but got 3"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_override_refuses(settings: dict[str, str], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         override(get_recipe("mien-small"), settings)
+
+
+def test_override_takes_all_that_a_field_takes() -> None:
+    settings = {"protocol.select": "0.2", "protocol.train": '["Training", "PublicTest"]', "protocol.held_out": "random"}
+    protocol = override(get_recipe("mien-small"), settings).protocol
+    assert protocol == Protocol(train=("Training", "PublicTest"), select=0.2, held_out="random")
+    assert override(get_recipe("paul"), {"protocol.select": "PublicTest"}).protocol.select == "PublicTest"
+    assert override(get_recipe("paul-as-printed"), {"stopping": "null"}).stopping is None
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_every_way_to_make_a_recipe_is_checked() -> None:
+    recipe = get_recipe("mien-small")
+    with pytest.raises(InputError, match="Recipe.votes takes float"):
+        dataclasses.replace(recipe, votes=-1.0)
+    with pytest.raises(InputError, match="Plateau.factor takes float"):
+        Plateau(factor=1.0)
+    with pytest.raises(InputError, match="does not read as one: Recipe.epochs takes int"):
+        Recipe.from_json(recipe.to_json().replace('"epochs": 100', '"epochs": "100"'))
+    with pytest.raises(InputError, match="Recipe.augment takes Augment, but got Protocol"):
+        dataclasses.replace(recipe, augment=recipe.protocol)  # type: ignore[arg-type]
 
 
 def test_seeds_keep_their_published_protocol() -> None:

@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,28 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FileError, match="cannot write .*file/a.txt"):
         write_whole(tmp_path / "file" / "a.txt", lambda file: file.write("x"))
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        calls.append(f"fsync of {os.fstat(descriptor).st_size if not calls else 'the folder'}")
+
+    def replaced(*paths: Any) -> None:
+        replace(*paths)
+        calls.append("replace")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_whole(tmp_path / "a.txt", lambda file: file.write("abc"))
+    assert calls[:2] == ["fsync of 3", "replace"]
+    if os.name == "posix":
+        assert calls[2:] == ["fsync of the folder"]
+
+
+def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
+    path = write_whole(tmp_path / "a.txt", lambda file: file.write("caf\udce9"))
+    assert path.read_text(encoding="utf-8") == "caf\\udce9"

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from mien.expressions import EXPRESSIONS
-from mien.measuring.evaluation import markdown_table
+from mien.measuring.evaluation import Scores, confusion_table, scores_table
 from mien.reading.recognizer import Card, Recognizer
 from mien.recipes import Recipe
 
@@ -27,24 +27,9 @@ def text(card: Card, path: Path) -> str:
     parameters = sum(
         math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer if tensor.dims
     )
-    scores, calibration = card.scores["PublicTest"], card.scores["calibration"]
+    calibration = card.scores["calibration"]
+    scores = {name: Scores(**values) for name, values in card.scores["PublicTest"].items()}
     first = scores["single view, all"]
-    rows = [
-        [
-            name,
-            f"{s['n']:,}",
-            f"{s['accuracy']:.2%}",
-            f"{s['interval'][0]:.2%} to {s['interval'][1]:.2%}",
-            f"{s['macro_f1']:.3f}",
-            f"{s['nll']:.3f}",
-            f"{s['ece']:.2%}",
-        ]
-        for name, s in scores.items()
-    ]
-    confusion = [
-        [f"**{e}**", *map(str, row), f"{first['recall'][e]:.1%}"]
-        for e, row in zip(EXPRESSIONS, first["confusion"], strict=True)
-    ]
     votes = (
         "A second head learned the FER+ vote shares of the same rows (extra annotations, no extra images) and was cut "
         "off afterwards." if recipe.votes else "It saw FER2013's labels alone."
@@ -65,7 +50,7 @@ temperature, threshold, recipe and the scores below stand in the file's metadata
 PublicTest chose the epoch, the temperature and the threshold: **these are selection scores.** PrivateTest is scored
 blind, from `benchmarks/predictions/{card.name}.csv`.
 
-{markdown_table(["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"], rows)}
+{scores_table(scores)}
 
 "Without twins" leaves out the images that also stand, pixel for pixel, in Training.
 
@@ -73,7 +58,7 @@ blind, from `benchmarks/predictions/{card.name}.csv`.
 
 True expression by row, answer by column (single view, all rows):
 
-{markdown_table(["", *EXPRESSIONS, "recall"], confusion)}
+{confusion_table(first)}
 
 {_habits(first)}
 
@@ -96,10 +81,10 @@ True expression by row, answer by column (single view, all rows):
 """
 
 
-def _habits(first: dict[str, object]) -> str:
+def _habits(first: Scores) -> str:
     """The largest confusions in words."""
     found = []
-    for truth, row in zip(EXPRESSIONS, first["confusion"], strict=True):  # type: ignore[call-overload]
+    for truth, row in zip(EXPRESSIONS, first.confusion, strict=True):
         share, answer = max((n / max(1, sum(row)), a) for n, a in zip(row, EXPRESSIONS, strict=True) if a != truth)
         found.append((share, truth, answer))
     worst = sorted(found, reverse=True)[:4]

@@ -5,10 +5,12 @@ What a verb needs is imported inside it: `mien read` must not wait for torch, no
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from mien.reading.tables import Photo
 
 app = typer.Typer(
-    help="Reads facial expressions in photos, and trains, measures and exports the networks that do.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -47,22 +48,57 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 def fail(message: str) -> None:
     """One line on standard error, never wrapped or coloured into something a script cannot read."""
-    err.print(Text(f"mien: {message}"), soft_wrap=True)
+    err.print(Text(f"mien: {printable(message, keep=chr(10))}"), soft_wrap=True)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Escapes in the place of line ends, of codes that steer a terminal, and of what is no character."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def main() -> None:
     """Run the command line; errors are one line and an exit code, a traceback only with --debug."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    warnings.showwarning = lambda message, *rest, **named: fail(str(message))
+    if isinstance(sys.stdout, TextIOWrapper):  # characters that the terminal's encoding lacks are no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except MienError as error:
-        if debug:
-            raise
-        fail(str(error))
-        raise SystemExit(2 if isinstance(error, InputError | NotFound | MissingExtra) else 1) from error
+        try:
+            app()
+        except MienError as error:
+            if debug:
+                raise
+            fail(str(error))
+            raise SystemExit(2 if isinstance(error, InputError | NotFound | MissingExtra) else 1) from error
+        finally:
+            sys.stdout.flush()  # a full disk or a closed pipe shows here at the latest
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:
+        if debug:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it shows again as the interpreter ends
+        if not isinstance(error, BrokenPipeError):  # whoever closed the pipe knows
+            fail(": ".join(map(str, filter(None, ("input or output failed", error.strerror, error.filename)))))
+        raise SystemExit(1) from error
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"mien {version('mien')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Reads facial expressions in photos, and trains, measures and exports the networks that do."""
 
 
 @app.command()
@@ -85,9 +121,9 @@ def read(
     from mien.reading.recognizer import load_model
     from mien.reading.tables import check_form, to_object, to_rows, write_table
 
-    tables = [file for file in (csv, parquet) if file is not None]
-    for file in tables:
-        check_form(file)
+    tables = {file: suffix for file, suffix in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
+    for file, suffix in tables.items():
+        check_form(file, suffix)
     found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
@@ -103,11 +139,11 @@ def read(
     for result in _progress(read_photos(found, recognizer, keep=keep), len(found), "reading"):
         if isinstance(result, Failure):
             failures += 1
-            fail(str(result))
+            fail(printable(str(result)))
             continue
         rows += to_rows(result)
         if as_json:
-            sys.stdout.write(json.dumps(to_object(result), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(to_object(result)) + "\n")
             sys.stdout.flush()
         else:
             _add_faces(table, result)
@@ -158,7 +194,7 @@ def _faces_table() -> Table:
 
 
 def _add_faces(table: Table, photo: "Photo") -> None:
-    name = Path(photo.source).name
+    name = printable(Path(photo.source).name)
     if not photo.readings:
         table.add_row(Text(name), "-", Text("no face", style="dim"))
     for number, reading in enumerate(photo.readings, 1):
@@ -253,7 +289,7 @@ def _print_layers(network: str) -> None:
 
 def _print(value: Any, table: Table, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(value) + "\n")
     else:
         out.print(table)
 
@@ -396,9 +432,11 @@ def predict(
     mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored image.")] = False,
 ) -> None:
     """Write the probabilities of every row of a split, labelled or not."""
+    from mien.measuring.evaluation import PREDICTIONS, write_predictions
     from mien.measuring.evaluation import predict as ask
-    from mien.measuring.evaluation import write_predictions
+    from mien.storage import check_suffix
 
+    check_suffix(output, *PREDICTIONS)
     faces = _load(data, None, skip_bad).split(split)
     write_predictions(output, faces, ask(_predictor(model, checkpoint), faces, mirror=mirror))
     out.print(Text(f"{output}: {len(faces):,} rows"))
@@ -420,7 +458,7 @@ def train(
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     _need_lab("training")
-    from mien.lab.training import TrainOptions, is_first_process
+    from mien.lab.training import TrainOptions, check_start, is_first_process
     from mien.lab.training import train as fit
     from mien.recipes import get_recipe, override
 
@@ -429,8 +467,13 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
 
     changes = dict([*(_setting(text) for text in settings or ()), *([("epochs", str(epochs))] if epochs else ())])
-    options = TrainOptions(devices=int(devices) if devices.isdigit() else devices, precision=precision, limit=limit)
+    options = TrainOptions(
+        devices=int(devices) if devices.isdigit() else devices,
+        precision=precision,  # type: ignore[arg-type]  # it refuses all others
+        limit=limit,
+    )
     chosen = override(get_recipe(recipe), changes)
+    check_start(chosen, run, resume=resume)
 
     def report(row: dict[str, float]) -> None:
         out.print(
@@ -440,7 +483,11 @@ def train(
         )
 
     faces = _load(data, ferplus, skip_bad)
-    fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+    try:
+        fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+    except KeyboardInterrupt:
+        fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
+        raise typer.Exit(130) from None
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
@@ -476,6 +523,9 @@ def export(
     --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone.
     """
+    from mien.storage import check_suffix
+
+    check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     _need_lab("exporting")
     if form is Form.PAIR:
         from mien.lab.saved import save

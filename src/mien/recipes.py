@@ -5,15 +5,70 @@ is written as JSON beside every run and into every exported model.
 """
 
 import json
+import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from types import MappingProxyType
-from typing import Any, Literal, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mien.errors import InputError, NotFound
 
+# A number's interval stands in its annotation, a round bracket where the end is left out.
+Count = Annotated[int, "[0, inf)"]
+Positive = Annotated[float, "(0, inf)"]
+NotNegative = Annotated[float, "[0, inf)"]
+Share = Annotated[float, "[0, 1]"]
+Inside = Annotated[float, "(0, 1)"]
+Below = Annotated[float, "[0, 1)"]
+
+
+class Checked:
+    """Values that keep to their annotations however they are made: by hand, by `replace`, from text or JSON."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            if not _fits(value := getattr(self, name), hint):
+                raise InputError(f"{type(self).__name__}.{name} takes {_words(hint)}, but got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _fits(value, inner[0]) and _within(value, inner[1])
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, inner[0]) for one in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _within(value: float, interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    above = low <= value if interval[0] == "[" else low < value
+    return above and (value <= high if interval[-1] == "]" else value < high)
+
+
+def _words(hint: Any) -> str:
+    """A field's annotation as a message says it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{_words(inner[0])} in {inner[1]}"
+    if origin in (Union, UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is Literal:
+        return "one of " + ", ".join(inner)
+    if origin is tuple:
+        return f"a list of {_words(inner[0])}, as [\"a\", \"b\"]"
+    return "null" if hint is type(None) else str(hint.__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
+class Protocol(Checked):
     """Which rows train, which choose the epoch, which are reported.
 
     Attributes:
@@ -24,7 +79,7 @@ class Protocol:
     """
 
     train: tuple[str, ...] = ("Training",)
-    select: str | float = "PublicTest"
+    select: str | Inside = "PublicTest"
     held_out: Literal["last", "random"] = "last"
     test: tuple[str, ...] = ("PrivateTest",)
 
@@ -39,7 +94,7 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Augment:
+class Augment(Checked):
     """Random changes of a training image, each drawn anew for every image and epoch.
 
     Attributes:
@@ -52,61 +107,61 @@ class Augment:
         erase: Probability that one rectangle of 2 % to 20 % of the area is blanked.
     """
 
-    flip: float = 0.0
-    degrees: float = 0.0
-    translate: float = 0.0
-    scale: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    erase: float = 0.0
+    flip: Share = 0.0
+    degrees: Annotated[float, "[0, 180]"] = 0.0
+    translate: Share = 0.0
+    scale: Below = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    erase: Share = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adam:
+class Adam(Checked):
     """Keras' Adam; `decay` is its old time decay, lr / (1 + decay * step)."""
 
-    lr: float = 1e-3
-    decay: float = 0.0
+    lr: Positive = 1e-3
+    decay: NotNegative = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SGD:
+class SGD(Checked):
     """Stochastic gradient descent with Nesterov momentum; biases and norms are not decayed."""
 
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    lr: Positive = 0.1
+    momentum: Inside = 0.9
+    weight_decay: NotNegative = 5e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Constant:
+class Constant(Checked):
     """The learning rate stays as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plateau:
+class Plateau(Checked):
     """Keras' ReduceLROnPlateau on the validation loss; patience in epochs."""
 
-    factor: float = 0.1
-    patience: int = 10
+    factor: Inside = 0.1
+    patience: Count = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cosine:
+class Cosine(Checked):
     """Linear warm-up, then half a cosine down to zero at the last step; warm-up in epochs."""
 
-    warmup: float = 1.0
+    warmup: NotNegative = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
+class Stopping(Checked):
     """Keras' EarlyStopping on the validation accuracy; patience in epochs."""
 
-    patience: int
+    patience: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """One row of the results table.
 
     Attributes:
@@ -134,20 +189,20 @@ class Recipe:
     claim_metric: Literal["accuracy", "binary_accuracy"] = "accuracy"
     protocol: Protocol = field(default_factory=Protocol)
     mean: float = 0.0
-    std: float = 1.0
+    std: Positive = 1.0
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    label_smoothing: float = 0.0
-    votes: float = 0.0
+    label_smoothing: Share = 0.0
+    votes: NotNegative = 0.0
     drop_non_faces: bool = False
     augment: Augment = field(default_factory=Augment)
     optimizer: Adam | SGD = field(default_factory=Adam)
     schedule: Constant | Plateau | Cosine = field(default_factory=Constant)
     stopping: Stopping | None = None
-    ema: float = 0.0
+    ema: Below = 0.0
     keep: Literal["loss", "accuracy"] = "accuracy"
-    epochs: int = 20
-    batch: int = 64
-    seed: int = 0
+    epochs: Annotated[int, "[1, inf)"] = 20
+    batch: Annotated[int, "[2, inf)"] = 64  # a batch norm cannot learn from one
+    seed: Annotated[int, "[0, 4294967295]"] = 0
 
     @property
     def claims_binary(self) -> bool:
@@ -200,7 +255,7 @@ def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
 
     Raises:
         NotFound: No such field.
-        InputError: The value has another type than the field.
+        InputError: The field takes no such value.
     """
     for path, text in settings.items():
         recipe = _replaced(recipe, path.split("."), text, path)
@@ -219,11 +274,10 @@ def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
         new = json.loads(text)
     except ValueError:
         new = text
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+    if isinstance(new, list):
+        new = tuple(new)
+    if isinstance(old, float) and type(new) is int:
         new = float(new)
-    if type(new) is not type(old):
-        expected = get_type_hints(type(value))[name]
-        raise InputError(f"setting {whole} takes {getattr(expected, '__name__', expected)}, but got {text!r}")
     return replace(value, **{name: new})
 
 

@@ -2,21 +2,35 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mien.errors import FileError
+from mien.errors import FileError, InputError
+
+
+def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
+    """Refuse a file's name before long work rather than after it.
+
+    Raises:
+        InputError: It ends in none of the suffixes.
+    """
+    if Path(path).suffix not in suffixes:
+        raise InputError(f"expected a file name that ends in {' or '.join(suffixes)}, but got {Path(path).name!r}")
 
 
 def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, binary: bool = False) -> Path:
     """Have `write` fill a new file beside `path`, then put it in place in one step.
 
+    The file is on the disk before it gets its name, so that a power cut leaves the old one or the new one too.
+
     Args:
         path: Where the file shall be; its folder is made.
         write: Called with the open file.
-        binary: Open it for bytes instead of UTF-8 text.
+        binary: Open it for bytes instead of UTF-8 text (where what is no character, as in the name of a file
+            whose bytes are not UTF-8, becomes an escape, as `\\udce9` for the byte E9).
 
     Returns:
         The path.
@@ -26,15 +40,29 @@ def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, bi
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-    options: dict[str, Any] = {"mode": "wb"} if binary else {"mode": "w", "newline": "", "encoding": "utf-8"}
+    text = {"mode": "w", "newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    options: dict[str, Any] = {"mode": "wb"} if binary else text
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, **options) as file:
                 write(file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
+            _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk know the new name too, on systems where a folder can be opened and synced."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

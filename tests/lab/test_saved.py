@@ -23,6 +23,7 @@ def untrained(recipe: str, folder: Path) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     state = {"state_dict": classifier.state_dict(), "recipe": classifier.recipe.to_json()}
     torch.save(state, folder / "checkpoints" / "best.ckpt")
+    (folder / "environment.json").write_text('{"options": {"limit": 1}}')
     return folder
 
 
@@ -103,7 +104,7 @@ def test_weights_lie_beside_the_architecture(pair: Path) -> None:
 
 
 def test_only_json_names_are_taken(pair: Path) -> None:
-    with pytest.raises(InputError, match=r"written as .json, but the file is 'fer.h5'"):
+    with pytest.raises(InputError, match=r"ends in .json, but got 'fer.h5'"):
         save(pair.parent / "run", pair.parent / "fer.h5")
 
 

@@ -1,23 +1,33 @@
 """Training as a user meets it: a run folder, resume after a kill, clear refusals."""
 
+import contextlib
 import dataclasses
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.errors import FileError, InputError, NotFound, TrainingDiverged
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from mien.errors import Damaged, FileError, InputError, NotFound, TrainingDiverged
+from mien.lab.module import Classifier
 from mien.lab.runs import Run
-from mien.lab.training import TrainOptions, divide, train, validation_split
+from mien.lab.training import FaceData, TrainOptions, check_start, divide, moving_average, train, validation_split
+from mien.measuring.evaluation import evaluate
 from mien.measuring.faceset import FaceSet
-from mien.recipes import RECIPES, SGD, Adam, Plateau, Protocol, Recipe, Stopping, override
+from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Protocol, Recipe, Stopping, override
 
 TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
 
@@ -26,17 +36,19 @@ def quick(**changes: object) -> Recipe:
     return dataclasses.replace(TINY, **changes)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run of a network that can learn the bars: no flips or crops, which would move them."""
+def labelled() -> FaceSet:
     from conftest import bars
 
     images, labels = bars(140)
-    faces = FaceSet(
-        images, labels, np.array(["Training"] * 105 + ["PublicTest"] * 35), np.arange(140), None, "0" * 64, "small.csv"
-    )
+    splits = np.array(["Training"] * 105 + ["PublicTest"] * 35)
+    return FaceSet(images, labels, splits, np.arange(140), None, "0" * 64, "small.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run of a network that can learn the bars: no flips or crops, which would move them."""
     recipe = quick(votes=0.0, drop_non_faces=False, augment=RECIPES["paul"].augment, ema=0.5, epochs=6)
-    return train(recipe, faces, tmp_path_factory.mktemp("runs") / "run")
+    return train(recipe, labelled(), tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_a_run_folder_is_complete(finished: Path) -> None:
@@ -112,6 +124,25 @@ def test_resume_after_a_kill_repeats_the_same_curve(small_csv: Path, tmp_path: P
         assert one == pytest.approx(other, abs=1e-3)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is played by a POSIX pseudo-terminal")
+def test_the_bar_is_gone_when_an_epoch_is_told(small_csv: Path, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = cli("train", "mien-small-plain", "--data", small_csv, "--out", tmp_path / "run", "--epochs", 2)
+    terminal = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=terminal) as begun:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while piece := os.read(ours, 1 << 16):
+                shown += piece
+    os.close(ours)
+    assert begun.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())  # without colours
+    assert "epoch   1/2 ━" in text
+    erased = r"\x1b\[2K"
+    assert len(re.findall(rf"{erased}epoch   [12]/2  loss .*  \| lr \S+\r\n", text)) == 2
+
+
 def test_plateau_state_survives_a_resume(small_faces: FaceSet, tmp_path: Path) -> None:
     """With a rate so small that nothing improves, the rate falls every second epoch, resumed or not."""
     recipe = quick(
@@ -135,23 +166,35 @@ def test_plateau_state_survives_a_resume(small_faces: FaceSet, tmp_path: Path) -
 
 def test_a_diverging_run_stops_and_says_so(small_faces: FaceSet, tmp_path: Path) -> None:
     recipe = quick(optimizer=SGD(lr=1e30), schedule=RECIPES["workshop"].schedule)
-    with pytest.raises(TrainingDiverged, match=r"expected a finite loss.*optimizer\.lr"):
+    with pytest.raises(TrainingDiverged, match=r"a finite loss.*epoch 1, .*nothing was kept yet.*optimizer\.lr"):
         train(recipe, small_faces, tmp_path / "run")
 
 
+def test_a_later_divergence_keeps_what_was(small_faces: FaceSet) -> None:
+    module = Classifier(TINY)
+    module._trainer = SimpleNamespace(current_epoch=2)  # type: ignore[assignment]
+    with pytest.raises(TrainingDiverged, match=r"epoch 3, validation; what was kept after epoch 2 is sound"):
+        module._stop_if_diverged(torch.tensor(float("nan")), "validation")
+
+
+def test_devices_that_cannot_be_had(small_faces: FaceSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="devices 'abc'"):
+        train(TINY, small_faces, tmp_path / "run", options=TrainOptions(devices="abc"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (TrainOptions(devices="abc"), "devices 'abc'"),
-        (TrainOptions(precision="nonsense"), "precision 'nonsense'"),
+        ({"precision": "64"}, "precision takes one of 32, bf16-mixed, 16-mixed, but got '64'"),
+        ({"precision": "16-true"}, "but got '16-true'"),
+        ({"limit": 0.0}, r"limit takes float in \(0, 1\], but got 0.0"),
     ],
 )
-def test_devices_and_precision_that_cannot_be_had(
-    options: TrainOptions, message: str, small_faces: FaceSet, tmp_path: Path
-) -> None:
+def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train(TINY, small_faces, tmp_path / "run", options=options)
-    assert not (tmp_path / "run").exists()
+        TrainOptions(**options)
 
 
 def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> None:
@@ -160,11 +203,106 @@ def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> No
     assert len(history) == 3  # the first epoch is the best, two more bring nothing
     epochs = {n: torch.load(tmp_path / "run" / "checkpoints" / f"{n}.ckpt")["epoch"] for n in ("best", "last")}
     assert epochs == {"best": 0, "last": 2}
+    last = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "run" / "report.json").unlink()
+    assert Run(train(recipe, small_faces, tmp_path / "run", resume=True)).history() == history
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == last
+    assert (tmp_path / "run" / "report.json").exists()
 
 
 def test_a_trial_is_marked(small_faces: FaceSet, tmp_path: Path) -> None:
     run = train(quick(epochs=1), small_faces, tmp_path / "run", options=TrainOptions(limit=0.5))
-    assert "TRIAL: trained and scored on 50.0% of the rows" in (run / "report.md").read_text()
+    text = (run / "report.md").read_text()
+    assert text.startswith("# mien-small-trial on PublicTest")
+    assert "TRIAL: trained on 50.0% of the rows" in text
+    assert "Scored on 50.0% of the rows" in text
+    again = evaluate(Run(run), small_faces, "PublicTest")
+    assert again.model == "mien-small-trial"
+    assert "TRIAL: trained on 50.0% of the rows (--limit)." in again.notes
+
+
+def test_a_short_run_averages_and_warms_up_less() -> None:
+    average, weight = moving_average(0.999), torch.tensor([0.0])
+    kept = [1 - float(average(weight, weight + 1, torch.tensor(n))) for n in (1, 90, 10**6)]
+    assert kept == pytest.approx([2 / 11, 0.91, 0.999], abs=1e-6)
+
+
+def test_the_warm_up_is_at_most_a_tenth_of_the_run(small_faces: FaceSet, tmp_path: Path) -> None:
+    recipe = quick(votes=0.0, epochs=1, batch=7, schedule=Cosine(warmup=2.0))
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_train_batch_start(self, trainer: Any, *rest: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer = L.Trainer(
+        max_epochs=1, callbacks=[Rates()], logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(Classifier(recipe), datamodule=FaceData(divide(small_faces, recipe), recipe))
+    assert len(rates) == 14
+    assert rates[0] == rates[1] == recipe.optimizer.lr  # one step of warm-up, to the full rate
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_places_that_cannot_be_a_run_folder(resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="file is a file; choose another"):
+        check_start(TINY, tmp_path / "file" / "run", resume=resume)
+    with pytest.raises(NotFound, match="no network 'foo'"):
+        check_start(quick(network="foo"), tmp_path / "run", resume=resume)
+    monkeypatch.setattr(os, "access", lambda *rest: False)
+    with pytest.raises(FileError, match="may not be read and written to"):
+        check_start(TINY, tmp_path / "run", resume=resume)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("environment.json", b"{}"),
+        ("environment.json", b"\xff"),
+        ("history.csv", b"epoch,lr\n1,0.1\n"),
+        ("history.csv", b"epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy\n1,0.1"),
+        ("history.csv", b""),
+    ],
+)
+def test_damaged_records_are_named(name: str, content: bytes, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / name).write_bytes(content)
+    with pytest.raises(Damaged, match=f"{name} is damaged .*; put a copy in its place, or train again"):
+        Run(run).history()
+    (run / name).unlink()
+    with pytest.raises(FileError, match=f"cannot read .*{name}"):
+        Run(run).history()
+
+
+def test_a_damaged_checkpoint_can_be_helped(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    last, best = run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"
+    last.write_bytes(last.read_bytes()[:20_000])
+    with pytest.raises(Damaged, match=r"last\.ckpt is no checkpoint.*copy .*best\.ckpt over it") as caught:
+        check_start(Run(run).recipe, run, resume=True)
+    assert len(str(caught.value).splitlines()) == 1
+    shutil.copy(best, last)
+    train(Run(run).recipe, labelled(), run, resume=True)
+    for one, other in zip(Run(finished).history(), Run(run).history(), strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal")
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(small_csv: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = cli("train", "mien-small-plain", "--data", small_csv, "--out", run, "--set", "batch=14", "--epochs", 500)
+    begun = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    begun.send_signal(signal.SIGINT)
+    _, said = begun.communicate(timeout=60)
+    assert begun.returncode == 130
+    assert said == f"mien: stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command\n"
+    assert Run(run, "last").history()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from mien.reading.bulk import Failure, find_photos, read_photos
 from mien.reading.recognizer import load_model
@@ -16,6 +19,26 @@ def test_order_is_kept_and_nothing_stops_the_others(collins: Path, hopper: Path,
     assert [result.source for result in results] == list(map(str, wanted))
     for failure in results[1:4]:
         assert str(failure).count(failure.source) == 1
+
+
+def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "locked", "z"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+    scandir = os.scandir
+
+    def locked(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    failure, *files = find_photos([tmp_path])
+    assert files == [tmp_path / "a" / "1.jpg", tmp_path / "z" / "1.jpg"]
+    assert str(failure) == f"cannot list {tmp_path / 'locked'}: Permission denied"
+    assert find_photos([tmp_path / "*"])[1:] == files
+    (alone,) = find_photos([tmp_path / "locked"])
+    assert str(alone) == str(failure)
 
 
 def test_pixels_are_at_hand(collins: Path) -> None:

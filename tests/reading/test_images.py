@@ -346,6 +346,15 @@ def test_an_unreadable_folder_is_not_an_empty_one(album: Path, monkeypatch: pyte
         find_images([album])
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a matter of POSIX")
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", "/dev/zero"):
+        with pytest.raises(FileError, match=f"cannot read {path}: expected a file, and a pipe or device is none"):
+            open_image(path)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".ppm", ".PNG"])
 def test_lossless_formats_keep_every_pixel(tmp_path: Path, suffix: str) -> None:
     path = save_image(tmp_path / "new folder" / f"a{suffix}", quarters())

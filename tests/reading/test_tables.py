@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mien.errors import InputError
+from mien.errors import InputError, MissingExtra
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
 from mien.reading.recognizer import Reading
-from mien.reading.tables import COLUMNS, Photo, to_object, to_rows, write_table
+from mien.reading.tables import COLUMNS, Photo, check_form, to_object, to_rows, write_table
 
 LANDMARKS = ((1.0, 1.0), (2.0, 1.0), (1.5, 1.5), (1.0, 2.0), (2.0, 2.0))
 
@@ -52,6 +52,17 @@ def test_parquet_reads_back_with_types(tmp_path: Path) -> None:
     assert table.column_names == list(COLUMNS)
     assert table.column("p_happy").to_pylist() == [0.7, None]
     assert table.column("uncertain").to_pylist() == [False, None]
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.reading.tables.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
+        check_form("faces.parquet")
+
+
+def test_names_that_are_not_utf8_become_escapes() -> None:
+    odd = Photo("caf\udce9.jpg", 640, 480, "mien-small", [])
+    assert to_object(odd)["source"] == next(to_rows(odd))["source"] == "caf\\udce9.jpg"
 
 
 def test_other_forms_are_refused(tmp_path: Path) -> None:

@@ -21,7 +21,18 @@ from mien.lab.networks import NETWORKS
 from mien.recipes import SGD, Adam, Constant, Cosine, Plateau, Recipe
 
 LABELS = len(EXPRESSIONS)
+LONGEST_WARMUP = 10  # the steps of a run over those of its warm-up, at least: a trial of an epoch must learn too
 CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
+
+
+def check_network(name: str) -> None:
+    """Refuse the name of a network that does not exist.
+
+    Raises:
+        NotFound: The closest name is suggested.
+    """
+    if name not in NETWORKS:
+        raise NotFound.named("network", name, NETWORKS)
 
 
 class Classifier(L.LightningModule):
@@ -36,8 +47,7 @@ class Classifier(L.LightningModule):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        if recipe.network not in NETWORKS:
-            raise NotFound.named("network", recipe.network, NETWORKS)
+        check_network(recipe.network)
         self.recipe = recipe
         # The second head is ten more outputs of the last layer; `forward` shows only the first seven.
         outputs = {"outputs": LABELS + len(FERPLUS)} if recipe.votes else {}
@@ -80,8 +90,8 @@ class Classifier(L.LightningModule):
         loss = self.loss(outputs.float(), labels, votes)
         self.accuracy[stage](outputs[:, :LABELS], labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.log(f"{stage}loss", loss, sync_dist=True, prog_bar=True, **options)
-        self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), prog_bar=True, **options)
+        self.log(f"{stage}loss", loss, sync_dist=True, **options)
+        self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), **options)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -104,9 +114,11 @@ class Classifier(L.LightningModule):
 
     def _stop_if_diverged(self, loss: Tensor, where: str) -> None:
         if not torch.isfinite(loss):
+            epoch = self.current_epoch + 1
+            kept = f"what was kept after epoch {epoch - 1} is sound" if epoch > 1 else "nothing was kept yet"
             raise TrainingDiverged(
-                f"expected a finite loss, but it is {loss.item()} in epoch {self.current_epoch + 1}, {where}; the last "
-                "good epoch is kept; lower the learning rate (--set optimizer.lr=...) or use --precision 32"
+                f"expected a finite loss, but it is {loss.item()} in epoch {epoch}, {where}; {kept}; start a new run "
+                "with a lower learning rate (--set optimizer.lr=...) or --precision 32"
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -126,7 +138,8 @@ class Classifier(L.LightningModule):
                 self.plateau = keras_defaults.plateau(optimizer, factor, patience)
             case Cosine(warmup=warmup):
                 steps = int(self.trainer.estimated_stepping_batches)
-                scheduler = LambdaLR(optimizer, cosine(round(steps * warmup / recipe.epochs), steps))
+                rise = min(round(steps * warmup / recipe.epochs), steps // LONGEST_WARMUP)
+                scheduler = LambdaLR(optimizer, cosine(rise, steps))
             case Constant():
                 pass
         if scheduler is None:

@@ -2,9 +2,11 @@
 
 import csv
 import json
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from mien.errors import Damaged, FileError
 from mien.lab.module import Classifier
 from mien.measuring import metrics
 from mien.recipes import Recipe
+
+T = TypeVar("T")
+HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
 class Predicting:
@@ -42,25 +47,52 @@ class Run(Predicting):
         folder: A run folder.
         checkpoint: "best" or "last".
 
+    Attributes:
+        name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
+        notes: What a report on it must say.
+
     Raises:
-        FileError: There is no such checkpoint.
-        Damaged: The file is no checkpoint of this package.
+        FileError: There is no such checkpoint, or no record of the run.
+        Damaged: The file is no checkpoint of this package, or the record is no record.
     """
 
     def __init__(self, folder: str | PathLike[str], checkpoint: str = "best") -> None:
         self.folder = Path(folder)
         super().__init__(load_checkpoint(self.folder / "checkpoints" / f"{checkpoint}.ckpt"))
+        limit = self._record("environment.json", lambda text: float(json.loads(text)["options"]["limit"]))
+        self.name = self.recipe.name + "-trial" * (limit < 1)
+        self.notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
 
     @property
     def data_sha256(self) -> str:
         """Checksum of the data set that the run learned from."""
-        record = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
-        return str(record["data_sha256"])
+        return self._record("environment.json", lambda text: str(json.loads(text)["data_sha256"]))
 
     def history(self) -> list[dict[str, float]]:
-        """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy."""
-        with open(self.folder / "history.csv", newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.
+
+        Raises:
+            FileError: There is no history.csv.
+            Damaged: It is no such table.
+        """
+
+        def rows(text: str) -> list[dict[str, float]]:
+            table = [{name: float(row[name]) for name in HISTORY} for row in csv.DictReader(text.splitlines())]
+            if not table:
+                raise ValueError("no epoch in it")
+            return table
+
+        return self._record("history.csv", rows)
+
+    def _record(self, name: str, parse: Callable[[str], T]) -> T:
+        """What a file of the run folder says."""
+        path = self.folder / name
+        try:
+            return parse(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {error.strerror}; a run folder has to be whole") from error
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise Damaged(f"{path} is damaged ({error!r}); put a copy in its place, or train again") from error
 
 
 def load_checkpoint(path: Path) -> Classifier:
@@ -76,6 +108,7 @@ def load_checkpoint(path: Path) -> Classifier:
         state = torch.load(path, map_location="cpu", weights_only=True)
         module = Classifier(Recipe.from_json(state["recipe"]))
         module.load_state_dict(state["state_dict"])
-    except (RuntimeError, KeyError, TypeError, UnpicklingError, EOFError, ValueError) as error:
-        raise Damaged(f"{path} is no checkpoint of this package: {error}") from error
+    except (RuntimeError, LookupError, TypeError, UnpicklingError, EOFError, ValueError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Damaged(f"{path} is no checkpoint of this package, or a damaged one: {reason}") from error
     return module.eval()

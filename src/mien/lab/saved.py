@@ -14,13 +14,13 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from mien.errors import Damaged, FileError, InputError
+from mien.errors import Damaged, FileError
 from mien.expressions import EXPRESSIONS
 from mien.lab.module import Classifier
 from mien.lab.runs import Predicting, Run
 from mien.lab.summary import layers
 from mien.recipes import Recipe
-from mien.storage import write_whole
+from mien.storage import check_suffix, write_whole
 
 FORMAT = "mien-architecture-1"
 _RECIPE = "recipe"  # the key in the weights that tells whose they are
@@ -67,8 +67,7 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
         FileError: No such checkpoint, or a file cannot be written.
     """
     path = Path(out)
-    if path.suffix != ".json":
-        raise InputError(f"the architecture is written as .json, but the file is {path.name!r}")
+    check_suffix(path, ".json")
     classifier = Run(run, checkpoint).classifier
     weights = path.with_suffix(".npz")
     architecture = {

@@ -9,30 +9,33 @@ import json
 import math
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import FERPLUS
-from mien.lab.module import Classifier
-from mien.lab.runs import Run
+from mien.lab.module import Classifier, check_network
+from mien.lab.runs import Run, load_checkpoint
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
-from mien.recipes import Recipe
+from mien.recipes import Checked, Recipe
 from mien.storage import write_whole
 
 VALIDATION_BATCH = 512
@@ -40,18 +43,18 @@ NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """What a run may choose without becoming another recipe.
 
     Attributes:
         devices: Number of devices, or "auto".
-        precision: Lightning's name: "32", "bf16-mixed", "16-mixed".
+        precision: Lightning's name.
         limit: Share of the training and validation rows to use, for trials; reports name it.
     """
 
     devices: int | str = "auto"
-    precision: str = "32"
-    limit: float = 1.0
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    limit: Annotated[float, "(0, 1]"] = 1.0
 
 
 HELD_OUT = "held-out"
@@ -195,6 +198,52 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
+class EpochBar(Callback):
+    """A progress bar on standard error for each epoch, gone when the epoch's row is reported."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show a new one."""
+        self.bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
+        name = f"epoch {trainer.current_epoch + 1:3}/{trainer.max_epochs}"
+        self.bar.add_task(name, total=trainer.num_training_batches)
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
+        """One batch further."""
+        self.bar.advance(self.bar.task_ids[0])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take it away."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take it away, and give the cursor back."""
+        if hasattr(self, "bar"):
+            self.bar.stop()
+
+
+class Stop(EarlyStopping):
+    """Early stopping that ends a resumed run where it had ended, instead of after one more epoch."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The epoch that it stopped in is in the checkpoint; the first never is one."""
+        trainer.should_stop = self.stopped_epoch > 0
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The average, the new weights and the number of updates so far -> the next average.
+
+    The decay grows from 2/11 up to `decay`, so that a short run's average is not the network that it began with.
+    Source: `tf.train.ExponentialMovingAverage` with `num_updates`.
+    """
+
+    def average(old: Tensor, new: Tensor, updates: Tensor) -> Tensor:
+        kept = ((1 + updates) / (10 + updates)).clamp(max=decay)
+        return kept * old + (1 - kept) * new
+
+    return average
+
+
 def _write_rows(file: Any, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
@@ -245,51 +294,87 @@ def train(
         The run folder.
 
     Raises:
-        FileError: The folder holds something already, or there is nothing to resume.
+        FileError: The folder cannot be one or holds something already, or there is nothing to resume.
+        NotFound: There is no such network, or the data lacks a split.
         InputError: The run that is resumed was made from another recipe or other data, or the devices or the
             precision cannot be had.
+        Damaged: The run that is resumed is damaged.
         TrainingDiverged: The loss is not finite.
+        KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
+    check_start(recipe, out, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
     divided = divide(faces, recipe, options.limit)
-    trainer = _trainer(recipe, out, options, _callbacks(recipe, out, report), progress)
+    callbacks = _callbacks(recipe, out, report)
+    if progress and is_first_process():
+        callbacks.insert(0, EpochBar())  # before the history, which reports the epoch
+    trainer = _trainer(recipe, out, options, callbacks)
     if is_first_process():
         if resume:
             _check_same_run(out, record)
-        elif out.exists() and any(out.iterdir()):
-            raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
 
     torch.manual_seed(recipe.seed)
-    trainer.fit(
-        Classifier(recipe),
-        datamodule=FaceData(divided, recipe),
-        ckpt_path=last if resume and last.exists() else None,
-        weights_only=True,
-    )
+    try:
+        trainer.fit(
+            Classifier(recipe),
+            datamodule=FaceData(divided, recipe),
+            ckpt_path=last if resume and last.exists() else None,
+            weights_only=True,
+        )
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it has Ctrl-C ignored from here on
+        raise KeyboardInterrupt from None
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
 
 
-def _trainer(
-    recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback], progress: bool
-) -> L.Trainer:
+def check_start(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
+    """Refuse, before any data is read, what would fail after that.
+
+    Raises:
+        NotFound: There is no such network.
+        FileError: The run folder cannot be made, holds something already, or holds no run to resume.
+        Damaged: The checkpoint to go on from is damaged.
+    """
+    check_network(recipe.network)
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise FileError(f"{out} cannot be a run folder: {there} may not be read and written to; choose another")
+    if not resume and out.exists() and any(out.iterdir()) and is_first_process():
+        raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
+    if resume and not (out / "recipe.json").exists():
+        raise FileError(f"{out} holds no run to resume; start one without --resume")
+    last = out / "checkpoints" / "last.ckpt"
+    if resume and last.exists():
+        try:
+            load_checkpoint(last)
+        except Damaged as error:
+            hint = f"copy {last.with_name('best.ckpt')} over it to go on from the best epoch, or start a new run"
+            raise Damaged(f"{error}; {hint}") from error
+
+
+def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback]) -> L.Trainer:
     try:
         return L.Trainer(
             max_epochs=recipe.epochs,
             devices=options.devices,
-            precision=options.precision,  # type: ignore[arg-type]
+            precision=options.precision,
             callbacks=callbacks,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
             log_every_n_steps=1,
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
@@ -316,9 +401,9 @@ def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], N
         ),
     ]
     if recipe.ema:
-        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+        callbacks.append(WeightAveraging(avg_fn=moving_average(recipe.ema)))
     if recipe.stopping:
-        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.stopping.patience))
+        callbacks.append(Stop("val_accuracy", mode="max", patience=recipe.stopping.patience))
     return callbacks
 
 
@@ -329,7 +414,7 @@ def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     if report.split == HELD_OUT:
         report.notes.append("These rows chose the epoch: this is a selection score.")
     if options.limit < 1:
-        report.notes.append(f"TRIAL: trained and scored on {options.limit:.1%} of the rows (--limit).")
+        report.notes.append(f"Scored on {options.limit:.1%} of the rows that choose.")
     write_whole(out / "report.json", lambda file: file.write(report.to_json()))
     write_whole(out / "report.md", lambda file: file.write(report.to_markdown()))
     plots.save_report(report, out)
@@ -344,8 +429,6 @@ def is_first_process() -> bool:
 
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     """A run may only be continued with the recipe, the data and the share of them that it began with."""
-    if not (out / "recipe.json").exists():
-        raise FileError(f"{out} holds no run to resume; start one without --resume")
     try:
         recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
         before = json.loads((out / "environment.json").read_text(encoding="utf-8"))

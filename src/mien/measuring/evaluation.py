@@ -17,9 +17,12 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import EXPRESSIONS
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.storage import write_whole
+from mien.storage import check_suffix, write_whole
 
 SELECTION_SPLIT = "PublicTest"
+PREDICTIONS = (".csv", ".npz")
+"""Suffixes of the files that `write_predictions` writes."""
+
 CHUNK = 512
 
 
@@ -136,36 +139,45 @@ class Report:
 
     def to_markdown(self) -> str:
         """The report as Markdown: one table of scores, recalls, the confusion matrix, the notes."""
-        binary = any(s.binary_accuracy is not None for s in self.scores.values())
-        head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
-        head += ["binary accuracy (floor 85.71 %)"] * binary
-        rows = [
-            [
-                name,
-                f"{s.n:,}",
-                f"{s.accuracy:.2%}",
-                f"{s.interval[0]:.2%} to {s.interval[1]:.2%}",
-                f"{s.macro_f1:.3f}",
-                f"{s.nll:.3f}",
-                f"{s.ece:.2%}",
-                *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
-            ]
-            for name, s in self.scores.items()
-        ]
-        first = next(iter(self.scores.values()))
-        confusion = [
-            [f"**{e}**", *map(str, row), "-" if first.recall[e] is None else f"{first.recall[e]:.1%}"]
-            for e, row in zip(EXPRESSIONS, first.confusion, strict=True)
-        ]
         parts = [
             f"# {self.model} on {self.split}",
             "\n".join(f"- {note}" for note in self.notes),
-            markdown_table(head, rows),
+            scores_table(self.scores),
             "True expression by row, answer by column (single view, all rows):",
-            markdown_table(["", *EXPRESSIONS, "recall"], confusion),
+            confusion_table(next(iter(self.scores.values()))),
             f"Data: {self.data['file']}, sha-256 `{self.data['sha256']}`",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def scores_table(scores: dict[str, Scores]) -> str:
+    """Scores by view and rows as a Markdown table."""
+    binary = any(s.binary_accuracy is not None for s in scores.values())
+    head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
+    head += ["binary accuracy (floor 85.71 %)"] * binary
+    rows = [
+        [
+            name,
+            f"{s.n:,}",
+            f"{s.accuracy:.2%}",
+            f"{s.interval[0]:.2%} to {s.interval[1]:.2%}",
+            f"{s.macro_f1:.3f}",
+            f"{s.nll:.3f}",
+            f"{s.ece:.2%}",
+            *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
+        ]
+        for name, s in scores.items()
+    ]
+    return markdown_table(head, rows)
+
+
+def confusion_table(scores: Scores) -> str:
+    """The confusion matrix with recalls as a Markdown table: true expression by row, answer by column."""
+    rows = [
+        [f"**{e}**", *map(str, row), "-" if scores.recall[e] is None else f"{scores.recall[e]:.1%}"]
+        for e, row in zip(EXPRESSIONS, scores.confusion, strict=True)
+    ]
+    return markdown_table(["", *EXPRESSIONS, "recall"], rows)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
@@ -178,7 +190,8 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
     """Score a predictor on one split, single view and with the mirrored view, with and without twins.
 
     Args:
-        predictor: A `Recognizer`, a training run, or anything with `probabilities`.
+        predictor: A `Recognizer`, a training run, or anything with `probabilities`. If it has `notes`, a list of
+            sentences, the report repeats them.
         faces: The data set; its Training rows tell which images have an exact twin there.
         split: The name of the split.
         binary: Also give element-wise binary accuracy, for recipes that claim in it.
@@ -189,7 +202,9 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
     """
     rows = _labelled(faces, split)
     views = {"single view": predict(predictor, rows), "with mirror": predict(predictor, rows, mirror=True)}
-    return _report(predictor.name, faces, split, rows, views, binary)
+    report = _report(predictor.name, faces, split, rows, views, binary)
+    report.notes[:0] = getattr(predictor, "notes", ())
+    return report
 
 
 def evaluate_predictions(path: str | PathLike[str], faces: FaceSet, split: str) -> Report:
@@ -226,7 +241,7 @@ def _labelled(faces: FaceSet, split: str) -> FaceSet:
 def _report(
     name: str, faces: FaceSet, split: str, rows: FaceSet, views: dict[str, Float[np.ndarray, "N 7"]], binary: bool
 ) -> Report:
-    notes = []
+    notes: list[str] = []
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":
@@ -285,18 +300,14 @@ def write_predictions(
     Raises:
         InputError: Another suffix.
     """
-    path = Path(path)
-    if path.suffix == ".npz":
-        write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
-    elif path.suffix == ".csv":
+    check_suffix(path, *PREDICTIONS)
+    if Path(path).suffix == ".npz":
+        return write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
 
-        def rows(file: Any) -> None:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))])
-            for row, values in zip(faces.rows, probabilities, strict=True):
-                writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
+    def rows(file: Any) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))])
+        for row, values in zip(faces.rows, probabilities, strict=True):
+            writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
 
-        write_whole(path, rows)
-    else:
-        raise InputError(f"predictions are written as .csv or .npz, but the file is {path.name!r}")
-    return path
+    return write_whole(path, rows)

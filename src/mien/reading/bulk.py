@@ -29,14 +29,18 @@ def find_photos(paths: Iterable[str | PathLike[str]]) -> list[Path | Failure]:
     """The files that paths, folders and patterns stand for, in the order given (see `images.find_images`).
 
     Returns:
-        Files, and a failure in the place of a folder without images or a pattern without a match.
+        Files, and a failure in the place of a folder that holds no images or cannot be listed, or of a pattern
+        without a match.
     """
     found: list[Path | Failure] = []
     for path in paths:
+        images: list[Path] = []
+        refused: list[MienError] = []
         try:
-            found += find_images([path])
-        except MienError as error:
-            found.append(Failure(str(path), str(error)))
+            images = find_images([path], refused=refused.append)
+        except MienError as error:  # where nothing could be listed, that says it all
+            refused = refused or [error]
+        found += [*(Failure(str(path), str(error)) for error in refused), *images]
     return found
 
 

@@ -4,7 +4,9 @@ The only module that knows colour order: inside mien an image is uint8 (H, W, 3)
 viewer shows it. It knows nothing of faces.
 
 Pillow decodes everything. OpenCV prints warnings of damaged files to standard error and returns half a picture
-for a truncated one; what it would save stands at `_pixels`. Embedded colour profiles are not applied.
+for a truncated one; what it would save stands at `_pixels`. Embedded colour profiles are not applied. Of damaged
+TIFF files alone something reaches standard error: the lines of libtiff inside Pillow, which nobody can turn off but
+by closing the standard error of the whole process.
 """
 
 import glob
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from os import PathLike
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from threading import Lock
 
 import cv2
@@ -82,7 +85,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         The pixels. An RGB array comes back as it is, without a copy.
 
     Raises:
-        FileError: The file is missing or may not be read.
+        FileError: The file is missing, may not be read, or is a pipe or device.
         Damaged: It is no image, is empty, or breaks off: half a picture is no picture.
         InputError: An array or object of another kind, or more pixels than `max_pixels`.
     """
@@ -95,6 +98,9 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     if not isinstance(source, str | PathLike):
         raise InputError(f"expected a path, bytes, a uint8 array or a PIL image, but got {type(source).__name__}")
     try:
+        mode = os.stat(source).st_mode  # asked first: to open a pipe is to wait for whoever writes to it
+        if not (S_ISREG(mode) or S_ISDIR(mode)):
+            raise FileError(f"cannot read {source}: expected a file, and a pipe or device is none; save it to one")
         with open(source, "rb") as file:
             return _read(file, str(source), max_pixels)
     except MienError:
@@ -212,7 +218,9 @@ def resize(image: UInt8[np.ndarray, "H W 3"], width: int, height: int) -> UInt8[
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
-def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
+def find_images(
+    paths: Iterable[str | PathLike[str]], *, refused: Callable[[FileError], None] | None = None
+) -> list[Path]:
     """The image files that paths, folders and patterns stand for, in the order given.
 
     Args:
@@ -220,6 +228,8 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
             what is wrong and the others are still read. A folder stands for the files inside it and its folders
             that have a suffix of `FORMATS` and no leading dot, sorted. A name with `*`, `?` or `[` that is no
             file stands for all that matches it, sorted; `**` for any depth.
+        refused: Called with the error of each folder that cannot be listed, so that the rest is found; without it
+            the first is raised.
 
     Raises:
         FileError: A folder holds no images or cannot be listed, or nothing matches a pattern.
@@ -228,12 +238,14 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     for path in paths:
         text = os.fspath(path)
         if os.path.isdir(text):
-            inside = _images_inside(text)
+            inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"
         elif glob.has_magic(text) and not os.path.lexists(text):
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
             # A pattern may match a folder and the files inside it: each file is listed once.
-            inside = list(dict.fromkeys(f for m in matches for f in (_images_inside(m) if m.is_dir() else [m])))
+            inside = list(
+                dict.fromkeys(f for m in matches for f in (_images_inside(m, refused) if m.is_dir() else [m]))
+            )
             problem = f"no image matches {text}"
         else:
             inside, problem = [Path(text)], ""
@@ -243,9 +255,12 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     return found
 
 
-def _images_inside(folder: str | Path) -> list[Path]:
+def _images_inside(folder: str | Path, refused: Callable[[FileError], None] | None) -> list[Path]:
     def refuse(error: OSError) -> None:
-        raise FileError(f"cannot list {error.filename}: {error.strerror}") from error
+        problem = FileError(f"cannot list {error.filename}: {error.strerror}")
+        if refused is None:
+            raise problem from error
+        refused(problem)
 
     found = []
     for place, folders, names in os.walk(folder, onerror=refuse):

@@ -3,14 +3,15 @@
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mien.errors import InputError, MissingExtra
+from mien.errors import MissingExtra
 from mien.expressions import EXPRESSIONS
 from mien.reading.recognizer import Reading
-from mien.storage import write_whole
+from mien.storage import check_suffix, write_whole
 
 COLUMNS = (
     *("source", "frame", "time_s", "track", "x", "y", "w", "h", "score"),
@@ -25,7 +26,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo and what was read in it; sizes in pixels of the upright image."""
+    """One photo and what was read in it; sizes in pixels of the upright image.
+
+    Tables and JSON give `source` as it is, but for bytes of a file's name that are not UTF-8: they become escapes,
+    as `\\udce9` for the byte E9, so that every program can read what is written.
+    """
 
     source: str
     width: int
@@ -37,7 +42,7 @@ class Photo:
 def to_object(photo: Photo) -> dict[str, Any]:
     """The JSON object of a photo: plain Python values, boxes rounded to a tenth of a pixel."""
     return {
-        "source": photo.source,
+        "source": _text(photo.source),
         "width": photo.width,
         "height": photo.height,
         "model": photo.model,
@@ -56,9 +61,13 @@ def to_object(photo: Photo) -> dict[str, Any]:
     }
 
 
+def _text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
+
 def to_rows(photo: Photo) -> Iterator[Row]:
     """The rows of a photo, with every column of `COLUMNS`; None where there is nothing to say."""
-    blank: Row = dict.fromkeys(COLUMNS) | {"source": photo.source}
+    blank: Row = dict.fromkeys(COLUMNS) | {"source": _text(photo.source)}
     if not photo.readings:
         yield blank
     for face in to_object(photo)["faces"]:
@@ -70,14 +79,20 @@ def to_rows(photo: Photo) -> Iterator[Row]:
         }
 
 
-def check_form(path: str | PathLike[str]) -> None:
-    """Refuse a table's file name before long work rather than after it.
+def check_form(path: str | PathLike[str], *suffixes: str) -> None:
+    """Refuse a table before long work rather than after it.
+
+    Args:
+        path: The file that shall be written.
+        suffixes: What it may end in; .csv or .parquet where none is given.
 
     Raises:
-        InputError: Its suffix is neither .csv nor .parquet.
+        InputError: It ends in something else.
+        MissingExtra: Parquet without pyarrow.
     """
-    if Path(path).suffix not in {".csv", ".parquet"}:
-        raise InputError(f"tables are written as .csv or .parquet, but the file is {Path(path).name!r}")
+    check_suffix(path, *(suffixes or (".csv", ".parquet")))
+    if Path(path).suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise MissingExtra.of("parquet", "writing Parquet")
 
 
 def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
@@ -98,11 +113,9 @@ def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
             writer.writerows(rows)
 
         return write_whole(path, write)
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtra.of("parquet", "writing Parquet") from error
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     kinds = {"frame": pa.int64(), "track": pa.int64(), "uncertain": pa.bool_()}
     kinds |= dict.fromkeys(("source", "expression", "flags"), pa.string())
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
