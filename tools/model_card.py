@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from mien.expressions import EXPRESSIONS
-from mien.measuring.evaluation import Scores, confusion_table, scores_table
+from mien.measuring.evaluation import Scores, confusion_table, markdown_table, scores_table
 from mien.reading.recognizer import Card, Recognizer
 from mien.recipes import Recipe
 
@@ -39,7 +39,7 @@ def text(card: Card, path: Path) -> str:
 {recipe.summary.capitalize()}. Input: grey faces, uint8 (B, 48, 48); output: seven logits. Preprocessing, labels,
 temperature, threshold, recipe and the scores below stand in the file's metadata.
 
-- {parameters:,} numbers in {path.stat().st_size / 1e6:.2f} MB, float32 ONNX
+- {parameters:,} numbers in {path.stat().st_size / 1e6:.2f} MB, {card.precision} ONNX
 - Learned from the Training rows of FER2013 (sha-256 of the csv `{card.data_sha256[:16]}...`), from scratch: no
   pretraining, no other images. {votes}
 - Recipe `{recipe.name}`: {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}
@@ -65,10 +65,13 @@ True expression by row, answer by column (single view, all rows):
 ## Confidence
 
 - Temperature {card.temperature:.3f}. Expected calibration error when it is fitted on other rows than it is measured on
-  (five folds): {calibration["ece_cross_fitted"]:.2%} in 15 bins.
+  (five folds): {calibration["ece_cross_fitted"]:.2%} in 15 bins. On as many images chance alone makes it
+  {calibration["ece_floor"]:.2%}, were every confidence exactly right.
 - An answer below a confidence of {card.threshold:.1%} is called **uncertain**. At or above it,
   {calibration["coverage"]:.1%} of PublicTest is answered and {calibration["accuracy_kept"]:.1%} of that is right.
 
+{_risk_coverage(calibration["risk_coverage"])}
+{_precisions(card)}
 ## Limits
 
 - It reads the *expression* in a picture, as untrained taggers named it. That is not what a person feels.
@@ -78,6 +81,34 @@ True expression by row, answer by column (single view, all rows):
 - Small, dark, turned or covered faces are read worse than the scores say; `small` and `cut` are flagged.
 - Not for decisions about people: hiring, policing, schooling, health, insurance. Ask people before you read their
   faces.
+"""
+
+
+def _risk_coverage(curve: list[list[float]]) -> str:
+    """What is right when only the surest faces are answered."""
+    rows = [[f"{share:.0%}", f"{accuracy:.1%}", f"{confidence:.0%}"] for share, accuracy, confidence in curve]
+    return markdown_table(["surest share that is answered", "of it right", "confidence at least"], rows)
+
+
+def _precisions(card: Card) -> str:
+    """What 8 bits cost; nothing where the file is as it was trained."""
+    if "before" not in card.scores:
+        return ""
+    rows = []
+    for name, scores in (("float32", card.scores["before"]), (card.precision, card.scores)):
+        single = Scores(**scores["PublicTest"]["single view, all"])
+        rows.append([
+            name, f"{single.accuracy:.2%}", f"{single.nll:.3f}", f"{single.ece:.2%}",
+            f"{scores['calibration']['ece_cross_fitted']:.2%}",
+        ])  # fmt: skip
+    head = ["precision", "accuracy", "NLL", "ECE", "ECE, cross-fitted"]
+    return f"""
+## What 8 bits cost
+
+The network was trained in float32 and quantised afterwards: weights to 7 bits for each channel, activations to 8.
+PublicTest, single view, each with its own temperature:
+
+{markdown_table(head, rows)}
 """
 
 

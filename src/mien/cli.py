@@ -454,6 +454,9 @@ def train(
     devices: Annotated[str, typer.Option("--devices", help="How many, or auto.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
     limit: Annotated[float, typer.Option("--limit", min=0.0, max=1.0, help="Share of the rows, for a trial.")] = 1.0,
+    teachers: Annotated[
+        list[Path] | None, typer.Option("--teacher", help="A run folder to learn from, for a recipe with distil.")
+    ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
@@ -473,7 +476,7 @@ def train(
         limit=limit,
     )
     chosen = override(get_recipe(recipe), changes)
-    check_start(chosen, run, resume=resume)
+    check_start(chosen, run, teachers or (), resume=resume)
 
     def report(row: dict[str, float]) -> None:
         out.print(
@@ -483,8 +486,9 @@ def train(
         )
 
     faces = _load(data, ferplus, skip_bad)
+    how: dict[str, Any] = {"options": options, "teachers": teachers or (), "resume": resume}
     try:
-        fit(chosen, faces, run, options=options, resume=resume, progress=err.is_terminal, report=report)
+        fit(chosen, faces, run, **how, progress=err.is_terminal, report=report)
     except KeyboardInterrupt:
         fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
         raise typer.Exit(130) from None

@@ -176,6 +176,10 @@ class Recipe(Checked):
         label_smoothing: Share of the target spread evenly over the seven labels.
         votes: Weight of a second head that learns the FER+ vote shares; 0 for none.
         drop_non_faces: Leave out training rows that FER+ taggers mostly call "not a face".
+        mixup, cutmix: Alpha of the Beta distribution that says how two training images are blended, or how much of
+            one is pasted into the other; 0 for neither. Where both are set, each batch draws one of them.
+        distil: Weight of the teachers' softened answers against the labels; needs teachers. 0 for none.
+        soften: Temperature of teachers and student in that term.
         ema: Decay per step of the moving average of the weights that is evaluated and kept; 0 for none.
         keep: Which checkpoint `best` is: lowest validation loss or highest validation accuracy.
         batch: Images a step, over all devices.
@@ -198,6 +202,10 @@ class Recipe(Checked):
     optimizer: Adam | SGD = field(default_factory=Adam)
     schedule: Constant | Plateau | Cosine = field(default_factory=Constant)
     stopping: Stopping | None = None
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    distil: Share = 0.0
+    soften: Positive = 2.0
     ema: Below = 0.0
     keep: Literal["loss", "accuracy"] = "accuracy"
     epochs: Annotated[int, "[1, inf)"] = 20

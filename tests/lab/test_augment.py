@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.lab.augment import augmentation
+from mien.lab.augment import augmentation, mix
 from mien.recipes import RECIPES, Augment
 
 
@@ -43,3 +45,26 @@ def test_brightness_adds_and_contrast_multiplies(spec: Augment, low: float, high
     changed = augmentation(spec)(torch.full((256, 1, 4, 4), 0.5))
     assert low - 1e-6 <= changed.min() < low + 0.05
     assert high - 0.05 < changed.max() <= high + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_blends_two_images_by_the_told_share(kind: str) -> None:
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(RECIPES["mien-small"], **{kind: 1.0})
+    levels = torch.arange(8.0) / 8
+    images = levels[:, None, None, None].expand(8, 1, 48, 48)
+    for _ in range(20):
+        mixed, partner, own = mix(images, recipe)
+        expected = own * levels + (1 - own) * levels[partner]
+        assert torch.allclose(mixed.mean((1, 2, 3)), expected, atol=1e-5)
+        assert sorted(partner.tolist()) == list(range(8))
+        if kind == "cutmix":  # every pixel is one image's or the other's
+            assert torch.isin(mixed, levels).all()
+
+
+def test_both_kinds_of_mixing_take_turns() -> None:
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(RECIPES["mien-small"], mixup=1.0, cutmix=1.0)
+    images = torch.rand(2, 1, 8, 8)
+    pasted = {bool(torch.isin(mix(images, recipe)[0], images).all()) for _ in range(30)}
+    assert pasted == {True, False}

@@ -48,7 +48,11 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
         metrics.fit_temperature(Run(run).logits(chosen.images), chosen.labels), rel=1e-3
     )
     assert card.scores["PublicTest"]["single view, all"]["n"] == 28
-    assert set(card.scores["calibration"]) == {"ece_cross_fitted", "coverage", "accuracy_kept"}
+    calibration = card.scores["calibration"]
+    assert set(calibration) == {"ece_cross_fitted", "ece_floor", "coverage", "accuracy_kept", "risk_coverage"}
+    assert calibration["risk_coverage"][-1][:2] == pytest.approx(
+        [1.0, card.scores["PublicTest"]["single view, all"]["accuracy"]]
+    )
     assert card.data_sha256 == small_faces.checksum
 
 

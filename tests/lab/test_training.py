@@ -80,7 +80,7 @@ def test_a_full_folder_is_not_overwritten(finished: Path, small_faces: FaceSet) 
 
 
 def test_resuming_needs_the_same_recipe_and_data(finished: Path, small_faces: FaceSet) -> None:
-    with pytest.raises(InputError, match="another recipe .*votes"):
+    with pytest.raises(InputError, match="other settings: .*votes"):
         train(TINY, small_faces, finished, resume=True)
     recipe = Run(finished).recipe
     with pytest.raises(InputError, match="other data"):
@@ -345,3 +345,31 @@ def test_what_a_protocol_lacks_is_named(small_faces: FaceSet) -> None:
     blind = dataclasses.replace(RECIPES["workshop"], protocol=Protocol(select="PrivateTest"))
     with pytest.raises(InputError, match="14 of 14 PrivateTest rows have no label"):
         divide(small_faces, blind)
+
+
+def test_another_recipe_is_refused_by_name(finished: Path, small_faces: FaceSet) -> None:
+    with pytest.raises(InputError, match="is of recipe 'mien-small', not of 'paul'"):
+        train(RECIPES["paul"], small_faces, finished, resume=True)
+
+
+def test_a_student_learns_from_its_teachers_alone(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    """With the whole weight on the teacher, labels do not matter: here they are all wrong."""
+    wrong = dataclasses.replace(small_faces, labels=np.where(small_faces.labels < 0, -1, 0).astype(np.int8))
+    recipe = dataclasses.replace(Run(finished).recipe, name="student", distil=1.0, epochs=8)
+    student = Run(train(recipe, wrong, tmp_path / "student", teachers=[finished]))
+    rows = small_faces.split("PublicTest")
+    assert (student.probabilities(rows.images).argmax(1) == rows.labels).mean() > 0.8
+    assert student.file.stat().st_size < 1.3 * Run(finished).file.stat().st_size  # the teacher is not saved with it
+
+
+def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    student = dataclasses.replace(TINY, distil=0.5)
+    with pytest.raises(InputError, match=r"weight of 0.5 \(distil\), and 0 came.*--teacher RUN"):
+        train(student, small_faces, tmp_path / "run")
+    with pytest.raises(InputError, match=r"weight of 0 \(distil\), and 1 came"):
+        train(TINY, small_faces, tmp_path / "run", teachers=[finished])
+    train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[finished])
+    other = shutil.copytree(finished, tmp_path / "other")
+    shutil.copy(other / "checkpoints" / "last.ckpt", other / "checkpoints" / "best.ckpt")
+    with pytest.raises(InputError, match="other teachers"):
+        train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[other], resume=True)

@@ -83,3 +83,15 @@ def test_temperature_is_found_again() -> None:
 
 def test_softmax_does_not_overflow() -> None:
     assert metrics.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
+
+
+def test_the_floor_of_the_calibration_error_is_chance() -> None:
+    generator = np.random.default_rng(1)
+    confidence = generator.uniform(0.5, 1, 2000)
+    rows = np.stack([confidence, 1 - confidence], 1)
+    truth = (generator.random(2000) > confidence).astype(int)  # right as often as the confidence says
+    floor = metrics.calibration_floor(rows)
+    assert 0.005 < floor < 0.03
+    assert metrics.calibration_error(rows, truth) == pytest.approx(floor, abs=0.012)
+    # four times the rows, half the chance
+    assert metrics.calibration_floor(np.tile(rows, (4, 1))) == pytest.approx(floor / 2, rel=0.1)

@@ -1,5 +1,8 @@
 """Random changes of training images: batch tensor -> batch tensor, on the batch's own device."""
 
+from math import sqrt
+
+import torch
 from kornia.augmentation import (
     ImageSequential,
     RandomAffine,
@@ -8,9 +11,10 @@ from kornia.augmentation import (
     RandomErasing,
     RandomHorizontalFlip,
 )
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Beta
 
-from mien.recipes import Augment
+from mien.recipes import Augment, Recipe
 
 
 def augmentation(spec: Augment) -> nn.Module:
@@ -39,3 +43,31 @@ def augmentation(spec: Augment) -> nn.Module:
     if spec.erase:
         steps.append(RandomErasing(scale=(0.02, 0.2), ratio=(0.5, 2.0), value=0.5, p=spec.erase))
     return ImageSequential(*steps) if steps else nn.Identity()
+
+
+def mix(images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, float]:
+    """Each image with another one of the batch, as the recipe's `mixup` and `cutmix` ask.
+
+    Args:
+        images: Float (B, 1, H, W).
+        recipe: One of the two is above 0.
+
+    Returns:
+        The mixed images, the number (B,) of each one's partner, and the share that is still its own.
+
+    Source: https://arxiv.org/abs/1710.09412 (mixup), https://arxiv.org/abs/1905.04899 (CutMix).
+    """
+    kinds = [kind for kind in ("mixup", "cutmix") if getattr(recipe, kind)]
+    kind = kinds[int(torch.randint(len(kinds), ()))]
+    alpha = torch.tensor(float(getattr(recipe, kind)))
+    own = float(Beta(alpha, alpha).sample())
+    partner = torch.randperm(len(images), device=images.device)
+    if kind == "mixup":
+        return own * images + (1 - own) * images[partner], partner, own
+    height, width = images.shape[2:]
+    side = sqrt(1 - own)
+    tall, wide = round(height * side), round(width * side)
+    top, left = int(torch.randint(height - tall + 1, ())), int(torch.randint(width - wide + 1, ()))
+    mixed = images.clone()
+    mixed[:, :, top : top + tall, left : left + wide] = images[partner, :, top : top + tall, left : left + wide]
+    return mixed, partner, 1 - tall * wide / (height * width)

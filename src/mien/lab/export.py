@@ -123,8 +123,11 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
     crossed = metrics.cross_fitted(logits, chosen.labels)
     calibration = {
         "ece_cross_fitted": metrics.calibration_error(crossed, chosen.labels),
+        "ece_floor": metrics.calibration_floor(crossed),
         "coverage": float(answered[-1, 0]) if some else 0.0,
         "accuracy_kept": float(answered[-1, 1]) if some else None,
+        # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
+        "risk_coverage": [coverage[max(0, round(len(coverage) * k / 10) - 1)].tolist() for k in range(1, 11)],
     }
     return replace(card, scores={SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration})
 

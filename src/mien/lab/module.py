@@ -1,7 +1,7 @@
 """The LightningModule: a recipe's network, losses, optimizer and schedule. Knows no files and no data set."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mien.errors import NotFound, TrainingDiverged
 from mien.expressions import EXPRESSIONS, FERPLUS
 from mien.lab import keras_defaults
-from mien.lab.augment import augmentation
+from mien.lab.augment import augmentation, mix
 from mien.lab.networks import NETWORKS
 from mien.recipes import SGD, Adam, Constant, Cosine, Plateau, Recipe
 
@@ -40,15 +40,20 @@ class Classifier(L.LightningModule):
 
     A batch is (images uint8 (B, 48, 48), labels int64 (B,), votes float32 (B, 10), all zero where there are none).
 
+    Args:
+        recipe: What to train.
+        teachers: Trained classifiers whose answers it learns too, with the weight `recipe.distil`.
+
     Raises:
         NotFound: The recipe names a network that does not exist.
         TrainingDiverged: While fitting, the loss is no longer finite.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, teachers: "Sequence[Classifier]" = ()) -> None:
         super().__init__()
         check_network(recipe.network)
         self.recipe = recipe
+        self.teachers = tuple(teachers)  # a tuple is no part of the module: they are neither saved nor trained
         # The second head is ten more outputs of the last layer; `forward` shows only the first seven.
         outputs = {"outputs": LABELS + len(FERPLUS)} if recipe.votes else {}
         network: nn.Module = NETWORKS[recipe.network](**outputs)
@@ -102,10 +107,33 @@ class Classifier(L.LightningModule):
         """Loss of one augmented batch."""
         with torch.autocast(self.device.type, enabled=False):
             images = self.augment(self._unit(batch[0]))
-        loss = self._step(self._outputs(images), batch, "train_")
+            if mixing := self.recipe.mixup or self.recipe.cutmix:
+                images, partner, own = mix(images, self.recipe)
+        outputs = self._outputs(images)
+        loss = self._step(outputs, batch, "train_")
+        if mixing:
+            loss = own * loss + (1 - own) * self.loss(outputs.float(), *(part[partner] for part in batch[1:]))
+        if self.teachers:
+            loss = torch.lerp(loss, self._distance(outputs.float(), images), self.recipe.distil)
         if step % CHECK_EVERY == 0:
             self._stop_if_diverged(loss, f"step {step + 1}")
         return loss
+
+    def _distance(self, outputs: Tensor, images: Tensor) -> Tensor:
+        """How far the answers are from the teachers' mean on the very same views, a scalar.
+
+        Both are softened; the square of the temperature keeps the gradients' size.
+        Source: https://arxiv.org/abs/1503.02531.
+        """
+        heat = self.recipe.soften
+        with torch.no_grad():
+            answers = [teacher._outputs(images)[:, :LABELS].float().div(heat).softmax(1) for teacher in self.teachers]
+        return heat**2 * F.cross_entropy(outputs[:, :LABELS] / heat, torch.stack(answers).mean(0))
+
+    def on_fit_start(self) -> None:
+        """Bring the teachers to the device."""
+        for teacher in self.teachers:
+            teacher.to(self.device).eval()
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], step: int) -> None:
         """Loss and accuracy of one batch as it is."""

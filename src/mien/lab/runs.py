@@ -1,6 +1,7 @@
 """A run folder as it is read: its networks as predictors, its history."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable
 from os import PathLike
@@ -58,7 +59,8 @@ class Run(Predicting):
 
     def __init__(self, folder: str | PathLike[str], checkpoint: str = "best") -> None:
         self.folder = Path(folder)
-        super().__init__(load_checkpoint(self.folder / "checkpoints" / f"{checkpoint}.ckpt"))
+        self.file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
+        super().__init__(load_checkpoint(self.file))
         limit = self._record("environment.json", lambda text: float(json.loads(text)["options"]["limit"]))
         self.name = self.recipe.name + "-trial" * (limit < 1)
         self.notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
@@ -67,6 +69,12 @@ class Run(Predicting):
     def data_sha256(self) -> str:
         """Checksum of the data set that the run learned from."""
         return self._record("environment.json", lambda text: str(json.loads(text)["data_sha256"]))
+
+    @property
+    def checksum(self) -> str:
+        """Of the checkpoint file, sha-256."""
+        with open(self.file, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.

