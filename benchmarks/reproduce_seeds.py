@@ -5,8 +5,8 @@
         [--epochs N] [--precision 32] [--runs runs/seeds]
 
 Writes benchmarks/results/seeds.json, puts its table into README.md and docs/seeds.md, and for each full run writes
-benchmarks/predictions/NAME-seedK-CHECKPOINT.csv. A run that is there already is continued or, if it is finished, only
-scored again; so the script may be stopped and started. `--epochs` shortens every run to prove the line: such runs are
+benchmarks/predictions/NAME-seedK-CHECKPOINT.csv. The script may be stopped and started: a run that was begun is
+continued, and one that stands in the json is left alone. `--epochs` shortens every run to prove the line: such runs are
 marked, write seeds-trial.json instead and no predictions, and stay out of the pages where full runs are.
 """
 
@@ -74,6 +74,12 @@ def one(name: str, seed: int, faces: FaceSet, options: argparse.Namespace) -> di
     )
     minutes = (time.perf_counter() - start) / 60
     history = Run(folder).history()
+    best_epoch = int(
+        min(history, key=lambda r: r["val_loss"])["epoch"]
+        if recipe.keep == "loss"
+        else max(history, key=lambda r: r["val_accuracy"])["epoch"]
+    )
+    best = measure(folder, faces, "best")
     rows = len(divide(faces, recipe).split("Training"))
     result = {
         "recipe": name,
@@ -81,14 +87,10 @@ def one(name: str, seed: int, faces: FaceSet, options: argparse.Namespace) -> di
         "claim": recipe.claim,
         "full": full,
         "epochs": len(history),
-        "best_epoch": int(
-            min(history, key=lambda r: r["val_loss"])["epoch"]
-            if recipe.keep == "loss"
-            else max(history, key=lambda r: r["val_accuracy"])["epoch"]
-        ),
+        "best_epoch": best_epoch,
         "history": history,
-        "best": measure(folder, faces, "best"),
-        "last": measure(folder, faces, "last"),
+        "best": best,
+        "last": best if best_epoch == len(history) else measure(folder, faces, "last"),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
         "precision": options.precision,
@@ -173,10 +175,14 @@ def main() -> None:
     file = FULL if options.epochs is None else TRIAL
     if not options.pages:
         faces = load(options.data)
-        results: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        done = {(r["recipe"], r["seed"]) for r in results}
         for name in options.recipes:
             for seed in options.seeds:
+                if (name, seed) in done:
+                    continue
                 results.append(one(name, seed, faces, options))
+                results.sort(key=lambda r: (SEED_RECIPES.index(r["recipe"]), r["seed"]))
                 # After every run, so that nothing is lost when the next one is stopped.
                 text = json.dumps(results, indent=1)
                 write_whole(file, lambda opened, text=text: opened.write(text))
