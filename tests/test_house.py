@@ -21,6 +21,7 @@ FLOORS = {
     "reading.faces": 3,
     "reading.recognizer": 4,
     "reading.tables": 5,
+    "reading.tracks": 5,
     "reading.draw": 5,
     "reading.bulk": 6,
     "measuring.metrics": 2,
