@@ -147,7 +147,7 @@ class Tracker:
         self._places = self._recent(self._places, time_s)
         known = list(self._places)
         costs = [[_cost(self._places[number], time_s, face) for face in faces] for number in known]
-        pairs = _assign(np.array(costs))
+        pairs = _assign(np.array(costs, float).reshape(len(known), len(faces)))
         numbers = []
         for column, face in enumerate(faces):
             if column in pairs:
