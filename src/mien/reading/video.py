@@ -5,6 +5,7 @@ frame are told as they are. Damaged frames are left out, and the end tells how m
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mien.errors import Damaged, FileError, InputError, MissingExtra
+from mien.storage import need_folder
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
 """Suffixes of the clips that are written."""
@@ -199,7 +201,7 @@ class VideoFile:
         for content in self._raw():
             if content is not None:
                 # A bare stream has no times; its frame rate is all there is.
-                time_s = round(time_s + 1 / rate if content.time is None else content.time - self._zero_s, 6)
+                time_s = round(time_s + 1 / rate if content.time is None else content.time - self._zero_s, 6) + 0.0  # no -0
             yield content, time_s
 
     def _raw(self) -> Iterator[Any]:
@@ -345,8 +347,7 @@ def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
         raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
     if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
         raise InputError(f"the clip would replace the video itself, {source}; give it another name")
-    if not path.parent.is_dir():
-        raise FileError(f"cannot write {path}: the folder {path.parent} is not there; make it first")
+    need_folder(path)
 
 
 class ClipWriter:
@@ -476,3 +477,45 @@ class _Sound:
 
     def close(self) -> None:
         self._container.close()
+
+
+class Window:
+    """A live window; Escape, Q or closing it ends the show.
+
+    Args:
+        title: Stands above it.
+
+    Raises:
+        InputError: There is no display.
+    """
+
+    def __init__(self, title: str) -> None:
+        bare = sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        try:
+            if not bare:
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error:  # OpenCV was built without windows
+            bare = True
+        if bare:
+            raise InputError(
+                "there is no display for a live window; use --rows FILE for a table, --out clip.mp4 for an annotated "
+                "clip, or mien serve for a page in a browser"
+            )
+        self._title = title
+        self._begin: float | None = None
+
+    def show(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> bool:
+        """Show RGB pixels, not before their time has come.
+
+        Returns:
+            Whether to go on.
+        """
+        cv2.imshow(self._title, image[..., ::-1])
+        now = time.monotonic()
+        self._begin = now - time_s if self._begin is None else self._begin
+        key = cv2.waitKey(max(1, round((self._begin + time_s - now) * 1000)))
+        return key not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+
+    def close(self) -> None:
+        """Take the window away."""
+        cv2.destroyWindow(self._title)

@@ -1,7 +1,7 @@
 """A video or camera, frame by frame, with what its faces express: who felt what when, in constant memory."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from os import PathLike
@@ -49,11 +49,11 @@ class Watch:
 
     Args:
         source, recognizer, detector, every_s, start_s, end_s, detect_every_s, tracking: As `watch`.
-        state: Go on where `checkpoint` was taken, with the same arguments otherwise.
 
     Attributes:
         name: The source.
         duration_s: Seconds to be read; None where nobody knows.
+        live: It is a camera.
         recognizer: What reads the faces.
     """
 
@@ -68,13 +68,12 @@ class Watch:
         end_s: float | None = None,
         detect_every_s: float = 0.2,
         tracking: TrackOptions | None = None,
-        state: dict[str, Any] | None = None,
     ) -> None:
         if every_s < 0 or detect_every_s < 0:
             raise InputError(f"expected spans of 0 s or more, but got {every_s} and {detect_every_s}")
         self._video = open_video(source, start_s=start_s, end_s=end_s)
-        self._every_s, self._state = every_s, state
-        self._live = isinstance(self._video, Camera)
+        self._every_s = every_s
+        self.live = isinstance(self._video, Camera)
         self.name, self.duration_s = self._video.name, self._video.duration_s
         self.recognizer = recognizer or load_model()
         self._tracker = Tracker(tracking, threshold=self.recognizer.card.threshold)
@@ -82,8 +81,15 @@ class Watch:
         self._last: Picture | None = None
         self._waiting: list[_Seen] = []
 
-    def frames(self) -> Iterator[Frame]:
+    def close(self) -> None:
+        """Let go of the video."""
+        self._video.close()
+
+    def frames(self, state: dict[str, Any] | None = None) -> Generator[Frame, None, None]:
         """The frames, once.
+
+        Args:
+            state: Go on where a `checkpoint` was taken, of the same video under the same arguments.
 
         Raises:
             Damaged: At the end, where the file breaks off or frames could not be decoded; what came before is right.
@@ -92,15 +98,15 @@ class Watch:
         problem = None
         try:
             try:
-                for picture in self._pictures():
+                for picture in self._pictures(state):
                     self._waiting.append(self._see(picture))
-                    if len(self._waiting) == (1 if self._live else BATCH):
+                    if len(self._waiting) == (1 if self.live else BATCH):
                         yield from self._read()
             except MienError as error:
                 problem = error  # not before what is still waiting
             yield from self._read()
         finally:
-            self._video.close()
+            self.close()
         if problem is not None:
             raise problem
 
@@ -113,17 +119,17 @@ class Watch:
         last = {"number": self._last.number, "time_s": self._last.time_s}
         return last | {"follower": self._follower.state(), "tracker": self._tracker.state()}
 
-    def _pictures(self) -> Iterator[Picture]:
-        if self._state is None:
+    def _pictures(self, state: dict[str, Any] | None) -> Iterator[Picture]:
+        if state is None:
             yield from sample(self._video.frames(), self._every_s)
             return
-        number, time_s = self._state["number"], self._state["time_s"]
+        number, time_s = state["number"], state["time_s"]
         pictures = self._video.frames(after=(number - 1, math.nextafter(time_s, -1)))
         last = next(pictures, None)  # the follower compares with it
         if last is None or last.time_s != time_s:
             raise InputError(f"{self.name} has no frame at {time_s} s any more; start again without --resume")
-        self._follower.restore(self._state["follower"], last.grey(SIDE))
-        self._tracker.restore(self._state["tracker"])
+        self._follower.restore(state["follower"], last.grey(SIDE))
+        self._tracker.restore(state["tracker"])
         yield from sample(pictures, self._every_s, after_s=time_s)
 
     def _see(self, picture: Picture) -> "_Seen":
@@ -168,7 +174,7 @@ def watch(
     end_s: float | None = None,
     detect_every_s: float = 0.2,
     tracking: TrackOptions | None = None,
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Read the faces of a video or camera, frame by frame.
 
     >>> for frame in mien.watch("party.mp4"):
