@@ -184,14 +184,12 @@ def _axis(pen: ImageDraw.ImageDraw, place: tuple[int, int, int], first: float, l
         time_s = tick * step
         x = left + (time_s - first) / (last - first) * (right - left)
         pen.line((x, bottom, x, bottom + 6), fill=_INK)
-        pen.text((x, bottom + 10), _clock(time_s), font=ImageFont.load_default(14), fill=_INK, anchor="mt")
+        pen.text((x, bottom + 10), _clock(time_s, step < 1), font=ImageFont.load_default(14), fill=_INK, anchor="mt")
     pen.line((left, bottom, right, bottom), fill=_INK)
 
 
-def _clock(time_s: float) -> str:
+def _clock(time_s: float, tenths: bool) -> str:
     minutes, seconds = divmod(time_s, 60)
     hours, minutes = divmod(int(minutes), 60)
-    tail = f"{minutes:02}:{seconds:02.0f}" if hours else f"{minutes}:{seconds:02.0f}"
-    if time_s % 1:
-        tail = f"{minutes}:{seconds:04.1f}"
-    return f"{hours}:{tail}" if hours else tail
+    end = f"{seconds:04.1f}" if tenths else f"{seconds:02.0f}"
+    return f"{hours}:{minutes:02}:{end}" if hours else f"{minutes}:{end}"

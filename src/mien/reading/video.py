@@ -27,6 +27,7 @@ CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
 _TICKS = 90_000  # a second in a clip's own time; any usual frame rate is a whole number of them
 _BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
 _SHORT_S = 0.5  # a stream may end so much earlier than its head says
+_PART = 60  # frames from one that stands alone to the next; so many may be lost when writing is cut off
 _SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}  # what MP4, QuickTime and Matroska all carry
 
 
@@ -105,9 +106,10 @@ class VideoFile:
         streams = [each for each in self._container.streams.video if not each.disposition & covers]
         if not streams:
             self.close()
-            raise Damaged(f"{self.name} has no video stream; expected a video (mien read takes pictures)")
+            raise Damaged(f"{self.name} has no video stream, or its index is damaged; expected a video")
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
+        self._stream.codec_context.flags |= av.codec.context.Flags.output_corrupt  # rather than lost in silence
 
     @property
     def duration_s(self) -> float | None:
@@ -200,8 +202,9 @@ class VideoFile:
         time_s, rate = 0.0, float(self._stream.average_rate or 25)
         for content in self._raw():
             if content is not None:
-                # A bare stream has no times; its frame rate is all there is.
-                time_s = round(time_s + 1 / rate if content.time is None else content.time - self._zero_s, 6) + 0.0  # no -0
+                # A bare stream has no times; its frame rate is all there is. Sums of fractions may miss 0 by a hair.
+                time_s = time_s + 1 / rate if content.time is None else content.time - self._zero_s
+                time_s = round(time_s, 6) + 0.0
             yield content, time_s
 
     def _raw(self) -> Iterator[Any]:
@@ -237,7 +240,7 @@ def open_container(name: str) -> Any:
             if not file.read(1):
                 raise Damaged(f"{name} is empty; expected a video")
         return av.open(f"file:{name}", metadata_errors="replace")  # no name of a file is an address
-    except av.error.InvalidDataError as error:
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise Damaged(f"{name} is no video that FFmpeg can read, or it breaks off before its index") from error
     except (OSError, ValueError, av.FFmpegError) as error:
         if isinstance(error, Damaged):
@@ -371,18 +374,22 @@ class ClipWriter:
         check_clip(self.path, source)
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._times: list[float] = []  # of the first frame, the one before the last, the last
-        movie = {"movflags": "hybrid_fragmented"} if self.path.suffix.lower() != ".mkv" else {}
+        parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
         try:
-            self._container = av.open(f"file:{self.path}", "w", options=movie)
+            self._container = av.open(f"file:{self.path}", "w", options=parts if self.path.suffix.lower() != ".mkv" else {})
         except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error
         # No frames that lean on later ones: they would shift all times by their delay.
-        options = {"preset": "veryfast", "crf": "21", "bf": "0"}
+        options = {"preset": "veryfast", "crf": "21", "bf": "0", "g": str(_PART)}
         self._stream = self._container.add_stream("libx264", rate=30, options=options)
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
         self._sound = _Sound(source, self._container) if source else None
+        try:
+            self._container.start_encoding()
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
 
     def add(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> None:
         """Append a frame.
@@ -469,7 +476,8 @@ class _Sound:
                 part.pts -= shift
                 if self._copied:
                     part.dts, part.stream = part.dts - shift, self._output
-                yield time_s, [part] if self._copied else self._output.encode(part)
+                # The encoder starts before 0, which would push all pictures back.
+                yield time_s, [part] if self._copied else [each for each in self._output.encode(part) if each.pts >= 0]
         except broken:  # a damaged file: `VideoFile` tells of it
             return
         if not self._copied:
