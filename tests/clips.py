@@ -78,7 +78,8 @@ def encode(
         options: Of the container.
     """
     with av.open(str(path), "w", options=options or {}) as out:
-        stream = out.add_stream(codec, rate=round(rate), options={"bf": "0", "preset": "veryfast", "crf": "12", "g": "25"})
+        quality = {"bf": "0", "preset": "veryfast", "crf": "12", "g": "25"}
+        stream = out.add_stream(codec, rate=round(rate), options=quality)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, TICKS)
         tone = out.add_stream(sound, rate=48_000) if sound else None
@@ -102,7 +103,7 @@ def encode(
 
 
 def turn(path: Path, degrees: int) -> None:
-    """Have an MP4 say that players shall turn it clockwise, as phones do, by changing the matrix in its track's head."""
+    """Have an MP4 say that players shall turn it clockwise, as phones do: the matrix in its track's head."""
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 4 + 40
     cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_the_label_does_not_flicker() -> None:
     labels = [tracker.update(k / 25, [reading(100, 0.52 if k % 2 else 0.46)])[0].expression for k in range(50)]
     assert len(set(labels)) == 1
     turned = [tracker.update(2 + k / 25, [reading(100, 0.9 if labels[0] == "sad" else 0.1)])[0] for k in range(50)]
-    changes = sum(one.expression != other.expression for one, other in zip(turned, turned[1:], strict=False))
+    changes = sum(one.expression != other.expression for one, other in pairwise(turned))
     assert changes == 1
     assert turned[-1].expression != labels[0]
     assert all(each.confidence == each.probabilities[each.expression] for each in turned)

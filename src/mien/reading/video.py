@@ -109,7 +109,6 @@ class VideoFile:
             raise Damaged(f"{self.name} has no video stream, or its index is damaged; expected a video")
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.flags |= av.codec.context.Flags.output_corrupt  # rather than lost in silence
 
     @property
     def duration_s(self) -> float | None:
@@ -375,8 +374,9 @@ class ClipWriter:
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._times: list[float] = []  # of the first frame, the one before the last, the last
         parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+        options = parts if self.path.suffix.lower() != ".mkv" else {}
         try:
-            self._container = av.open(f"file:{self.path}", "w", options=parts if self.path.suffix.lower() != ".mkv" else {})
+            self._container = av.open(f"file:{self.path}", "w", options=options)
         except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error
         # No frames that lean on later ones: they would shift all times by their delay.
