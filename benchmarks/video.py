@@ -2,14 +2,14 @@
 """Frames a second and peak memory of `mien watch` beside `fer` 25.10.3, over the same clip, in one run.
 
     python benchmarks/video.py [--fer-python PATH] [--seconds 12]
-    python benchmarks/video.py --soak MINUTES
+    python benchmarks/video.py --soak MINUTES [--rate 10]
 
 The clip is made here: 1280 x 720, 25 frames a second, one face that moves over a noisy scene. PATH is the Python of an
 environment of its own with fer 25.10.3, setuptools<81, tensorflow and opencv-contrib-python<5. Each way runs in a
 process of its own; models are loaded before the clock starts. fer is asked through its `Video`, and where that fails
 through `detect_emotions` in a loop over the same frames. Compare the ratios, not the frames a second.
 
---soak makes a long clip (320 x 240, 10 frames a second, a face that comes and goes) and watches it three times: to the
+--soak makes a long clip (320 x 240, a face that comes and goes) and watches it three times: to the
 end, with the memory after one minute of video and at the end; killed in the middle; and resumed. The rows of the last
 must be those of the first.
 """
@@ -225,9 +225,9 @@ def compare(folder: Path, seconds: float, fer_python: str | None) -> None:
         print(", ".join(f"{stage} {s / frames * 1e3:.2f} ({s / whole:.0%})" for stage, s in parts))
 
 
-def soak(folder: Path, minutes: float) -> None:
+def soak(folder: Path, minutes: float, rate: int) -> None:
     """A long clip: memory, completeness, and a kill in the middle."""
-    clip = make(folder / "long.mp4", 60 * minutes, 10, (320, 240), 70, away=True)
+    clip = make(folder / "long.mp4", 60 * minutes, rate, (320, 240), 70, away=True)
     print(f"{clip.stat().st_size / 1e6:.0f} MB of video", flush=True)
     whole, peak = child(me(clip, folder / "whole.csv"))
     print(f"{whole['frames']} frames of {minutes:g} minutes, {whole['frames'] / whole['seconds']:.0f} frames/s")
@@ -252,6 +252,7 @@ def main() -> None:
     parser.add_argument("--fer-python", help="Python of an environment with fer installed")
     parser.add_argument("--seconds", type=float, default=12, help="length of the clip")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="watch a long clip instead")
+    parser.add_argument("--rate", type=int, default=10, help="frames a second of the long clip")
     for name in ("--clip", "--rows", "--out"):
         parser.add_argument(name, default="", help=argparse.SUPPRESS)
     parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
@@ -261,7 +262,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if options.soak:
-            soak(Path(folder), options.soak)
+            soak(Path(folder), options.soak, options.rate)
         else:
             compare(Path(folder), options.seconds, options.fer_python)
 
