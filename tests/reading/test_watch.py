@@ -75,7 +75,8 @@ def test_a_face_of_the_data_set_is_read_in_a_video_as_in_the_data_set(fer2013: P
 
 
 def test_two_people_who_pass_each_other_keep_their_numbers(tmp_path: Path) -> None:
-    moving = (paste(paste(scene(), "hopper", 60 + 6 * k, 170, 100), "collins", 580 - 6 * k, 190, 100) for k in range(87))
+    behind = [paste(scene(), "hopper", 60 + 6 * k, 170, 100) for k in range(87)]
+    moving = [paste(image, "collins", 580 - 6 * k, 190, 100) for k, image in enumerate(behind)]
     frames = list(mien.watch(encode(tmp_path / "cross.mp4", moving)))
     assert portraits(frames[:25]) == portraits(frames[-25:])
     assert sorted(map(sorted, portraits(frames).values())) == [["happy"], ["neutral"]]
