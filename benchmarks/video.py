@@ -71,12 +71,12 @@ def scenes(seconds: float, rate: int, size: tuple[int, int], height: int, away: 
     reach = 110
     scale = height / 112  # pixels of the face in the photo
     head = cv2.resize(photo[119 - 107 : 119 + reach, 226 - reach : 226 + reach], None, fx=scale, fy=scale)
-    back = np.asarray(cv2.resize(cv2.GaussianBlur(photo, (0, 0), 9), size), np.int16)
+    back = np.asarray(cv2.resize(cv2.GaussianBlur(photo[300:], (0, 0), 9), size), np.int16)  # without the face
     noise = np.random.default_rng(0).integers(-4, 5, (8, *back.shape), dtype=np.int16)
     tall, wide = head.shape[:2]
     for number in range(round(seconds * rate)):
         frame = (back + noise[number % 8]).clip(0, 255).astype(np.uint8)
-        swing = np.sin(number / rate * 0.7) * (1.6 if away else 0.7)
+        swing = np.sin(number / rate * 0.7) * (2.5 if away else 0.7)
         left = round((size[0] - wide) / 2 * (1 + swing))
         begin, end = max(0, left), min(size[0], left + wide)
         top = (size[1] - tall) // 2

