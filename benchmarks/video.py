@@ -162,10 +162,11 @@ def ours(clip: str, rows: str, out: str, resume: bool) -> None:
     """One run of ours in this process; a line of JSON with frames, seconds, stages and memory."""
     from mien.reading.recognizer import load_model
     from mien.reading.record import Outputs, Recording
+    from mien.reading.watch import THREADS
 
     stages = Stages()
     stages.install()
-    detector, recognizer = CenterFace(), load_model()
+    detector, recognizer = CenterFace(threads=THREADS), load_model(threads=THREADS)
     detector.find(np.zeros((320, 320, 3), np.uint8))
     outputs = Outputs(rows=Path(rows), clip=Path(out) if out else None, resume=resume)
     start, count, early = time.perf_counter(), 0, 0.0

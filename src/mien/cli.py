@@ -206,13 +206,14 @@ def watch(
     from mien.reading.recognizer import load_model
     from mien.reading.record import Outputs, Recording
     from mien.reading.tracks import TrackOptions
+    from mien.reading.watch import THREADS
 
     quiet = rows is None and clip is None and timeline is None and not (summary or as_json)
     recording = Recording(
         source,
         Outputs(rows, clip, timeline, summary=summary or as_json, show=show or quiet, resume=resume),
-        recognizer=load_model(model),
-        detector=CenterFace(min_score=min_score),
+        recognizer=load_model(model, threads=THREADS),
+        detector=CenterFace(min_score=min_score, threads=THREADS),
         every_s=_seconds(every),
         start_s=_seconds(start),
         end_s=_seconds(end) if end else None,
