@@ -264,6 +264,7 @@ def _timed(frames: "Iterator[Frame]", duration_s: float | None, start_s: float) 
         for frame in frames:
             progress.update(task, completed=frame.time_s - start_s)
             yield frame
+        progress.update(task, completed=duration_s)
 
 
 def _seconds(text: str) -> float:

@@ -181,7 +181,7 @@ def test_a_camera_gives_red_for_red_and_rising_times(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     camera = Camera(0)
     pictures = []
-    with pytest.raises(FileError, match="has stopped"):  # noqa: PT012
+    with pytest.raises(Damaged, match="has stopped"):  # noqa: PT012
         for each in camera.frames():
             pictures.append(each)
     assert len(pictures) == 5

@@ -152,5 +152,6 @@ def _settings(watch: Watch, options: dict[str, Any]) -> dict[str, Any]:
     """What the rows depend on: the video, the model, and the options that can be written down."""
     path, card = Path(watch.name), watch.recognizer.card
     plain = {name: each for name, each in options.items() if isinstance(each, int | float | str | dict | None)}
+    plain["min_score"] = getattr(options.get("detector"), "min_score", None)
     size = path.stat().st_size if path.is_file() else None
     return {"video": watch.name, "bytes": size, "model": card.name, "probe": card.probe, **plain}

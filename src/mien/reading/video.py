@@ -154,8 +154,8 @@ class VideoFile:
         if whole is not None and end < whole - _SHORT_S:
             raise Damaged(f"{self.name} breaks off after {end:.2f} s of {whole:.2f} s; all before that was read")
         if lost:
-            frames = "1 frame" if lost == 1 else f"{lost} frames"
-            raise Damaged(f"{frames} of {self.name} could not be decoded, the first after {lost_s:.2f} s")
+            what = f"{'1 frame' if lost == 1 else f'{lost} frames'} of {self.name}"
+            raise Damaged(f"{what} could not be decoded or came out of order, the first after {lost_s:.2f} s")
 
     def _whole_s(self) -> float | None:
         """The end of the last frame as the head tells it."""
@@ -281,7 +281,7 @@ class Camera:
             after: Number and time of a frame: count on from there.
 
         Raises:
-            FileError: The camera has stopped.
+            Damaged: The camera has stopped.
         """
         number, last = after or (-1, 0.0)
         begin = time.monotonic() - last
@@ -291,7 +291,7 @@ class Camera:
             if number < 0:
                 begin = time.monotonic()
             if not came:
-                raise FileError(f"camera {self.name} has stopped after {time_s:.1f} s")
+                raise Damaged(f"camera {self.name} has stopped after {time_s:.1f} s")
             if self.end_s is not None and time_s >= self.end_s:
                 return
             number += 1

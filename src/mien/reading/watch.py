@@ -34,7 +34,7 @@ class Frame:
             out included.
         time_s: Its time in seconds from the start of the file, or from a camera's first frame.
         width, height: In pixels, upright.
-        readings: One a face, the largest face first; empty where there is none.
+        readings: One a face, the largest first where they were found anew; empty where there is none.
     """
 
     number: int
