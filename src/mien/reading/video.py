@@ -131,7 +131,8 @@ class VideoFile:
             InputError: No frame is as late as the start.
         """
         number, last = after or (-1, -1.0)
-        begin, lost, lost_s, end = after[1] if after else self.start_s, 0, 0.0, 0.0
+        begin = end = after[1] if after else self.start_s
+        lost, lost_s = 0, 0.0
         for content, time_s in self._decode(begin):
             if self.end_s is not None and time_s >= self.end_s:
                 return
@@ -198,7 +199,8 @@ class VideoFile:
         return True
 
     def _contents(self) -> Iterator[tuple[Any, float]]:
-        time_s, rate = 0.0, float(self._stream.average_rate or 25)
+        rate = float(self._stream.average_rate or 25)
+        time_s = -1 / rate
         for content in self._raw():
             if content is not None:
                 # A bare stream has no times; its frame rate is all there is. Sums of fractions may miss 0 by a hair.
