@@ -116,3 +116,22 @@ def one_face(count: int = 50, who: str = "collins", height: int = 100) -> Iterab
     """A face that moves slowly to the right."""
     for number in range(count):
         yield paste(scene(), who, 200 + 2 * number, 180, height)
+
+
+class FakeCapture:
+    """Five frames of OpenCV's kind, blue first, and then nothing."""
+
+    def __init__(self, number: int) -> None:
+        self.left = 5
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[..., 2] = 200
+        return (True, image) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.left = 0

@@ -185,6 +185,38 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     assert rows[-1]["raw_neutral"]
 
 
+class ShyWindow:
+    """Is closed after twenty frames."""
+
+    def __init__(self, title: str) -> None:
+        self.shown = 0
+
+    def show(self, image: np.ndarray, time_s: float) -> bool:
+        self.shown += 1
+        return self.shown < 20
+
+    def close(self) -> None:
+        self.shown = -1
+
+
+def test_closing_the_window_ends_the_show_but_not_the_table(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.reading.record.Window", ShyWindow)
+    outputs = Outputs(rows=tmp_path / "rows.csv", show=True)
+    recording = Recording(clip, outputs)
+    assert len(list(recording.frames())) == 19
+    recording.finish()
+    recording.close()
+    assert mien(clip, "--rows", tmp_path / "rows.csv").returncode == 2  # it says: --resume
+    rest = Recording(clip, Outputs(rows=tmp_path / "rows.csv", resume=True))
+    assert not rest.complete
+    list(rest.frames())
+    rest.finish()
+    rest.close()
+    assert list(dict.fromkeys(row["frame"] for row in table(tmp_path / "rows.csv"))) == [str(k) for k in range(62)]
+
+
 def test_a_camera_cannot_be_resumed_and_a_clip_has_its_place(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip"):
         Outputs(rows=tmp_path / "a.csv", clip=tmp_path / "a.mp4", resume=True).check(str(clip))

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from clips import SIZE, encode, one_face, scene, turn
+from clips import SIZE, FakeCapture, encode, one_face, scene, turn
 from mien.errors import Damaged, FileError, InputError
 from mien.reading.video import Camera, ClipWriter, Picture, VideoFile, Window, open_video, sample
 
@@ -156,25 +156,6 @@ def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="start"):
         open_video(63, start_s=1)
     assert capfd.readouterr() == ("", "")
-
-
-class FakeCapture:
-    """Five frames of OpenCV's kind, blue first, and then nothing."""
-
-    def __init__(self, number: int) -> None:
-        self.left = 5
-
-    def isOpened(self) -> bool:
-        return True
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        image = np.zeros((48, 64, 3), np.uint8)
-        image[..., 2] = 200
-        return (True, image) if self.left >= 0 else (False, None)
-
-    def release(self) -> None:
-        self.left = 0
 
 
 def test_a_camera_gives_red_for_red_and_rising_times(monkeypatch: pytest.MonkeyPatch) -> None:

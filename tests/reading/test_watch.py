@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mien
-from clips import encode, one_face, paste, scene, turn
+from clips import FakeCapture, encode, one_face, paste, scene, turn
 from mien.errors import Damaged, InputError
 from mien.reading.faces import crop
 from mien.reading.recognizer import load_model
@@ -194,8 +194,6 @@ def test_spans_below_zero_are_refused(clip: Path) -> None:
 
 def test_a_camera_is_read_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for a batch to fill."""
-    from test_video import FakeCapture
-
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     frames = mien.watch(0)
     first = next(frames)

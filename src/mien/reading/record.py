@@ -92,6 +92,7 @@ class Recording:
             settings = None if self.watch.live else _settings(self.watch, options | {"tracking": asdict(tracking)})
             self._rows = RowLog(path, settings, resume=outputs.resume, shift=tracking.baseline_s > 0)
         self.complete = self._rows is not None and self._rows.finished
+        self._left = False  # the window was closed before the end
 
     def frames(self) -> Generator[Frame, None, None]:
         """The frames, each passed on when it has been recorded.
@@ -115,6 +116,7 @@ class Recording:
                         writer = writer or ClipWriter(clip, (frame.width, frame.height), source=sound)
                         writer.add(image, frame.time_s)
                     if self._window is not None and not self._window.show(image, frame.time_s):
+                        self._left = not watch.live
                         return
                 yield frame
         finally:
@@ -122,7 +124,8 @@ class Recording:
                 writer.close()
 
     def finish(self) -> list[TrackSummary]:
-        """The video has ended: make the table final, and draw the picture.
+        """The video has ended: make the table final, and draw the picture. A table of a file whose window was closed
+        before its end stays open to be resumed.
 
         Returns:
             A summary of each track, where rows were kept.
@@ -135,7 +138,8 @@ class Recording:
         summaries = summarise(self._rows.rows())
         if self.outputs.timeline is not None:
             draw_timeline(self.outputs.timeline, self._rows.rows, summaries, Path(self.watch.name).name)
-        self._rows.finish()
+        if not self._left:
+            self._rows.finish()
         return summaries
 
     def close(self) -> None:
