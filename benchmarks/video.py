@@ -123,6 +123,7 @@ class Stages:
     def install(self) -> None:
         """Wrap what `mien watch` calls."""
         from mien.reading import record, video, watch
+        from mien.reading.clip import ClipWriter
         from mien.reading.follow import Follower
         from mien.reading.recognizer import Recognizer
         from mien.reading.rows import RowLog
@@ -140,8 +141,8 @@ class Stages:
         for owner, name, stage in (
             (video.Picture, "rgb", "convert"),
             (video.Picture, "grey", "convert"),
-            (video.ClipWriter, "add", "encode"),
-            (video.ClipWriter, "close", "encode"),
+            (ClipWriter, "add", "encode"),
+            (ClipWriter, "close", "encode"),
             (CenterFace, "find", "detect"),
             (Follower, "faces", "follow"),
             (Tracker, "identify", "track"),
@@ -183,9 +184,9 @@ def ours(clip: str, rows: str, out: str, resume: bool) -> None:
     print("RESULT", json.dumps(result))
 
 
-def child(command: list[str]) -> tuple[dict[str, Any], float]:
-    """What a process says on its line RESULT, and its peak memory in MB."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def child(command: list[str], folder: Path | None = None) -> tuple[dict[str, Any], float]:
+    """What a process, started in a folder, says on its line RESULT, and its peak memory in MB."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
     assert process.stdout is not None
     lines = [line for line in process.stdout.read().splitlines() if line.startswith("RESULT")]
     _, status, usage = os.wait4(process.pid, 0)
@@ -209,7 +210,7 @@ def compare(folder: Path, seconds: float, fer_python: str | None) -> None:
     }
     stages = {name: result["stages"] | {"all": result["seconds"]} for name, (result, _) in results.items()}
     if fer_python:
-        result, memory = child([fer_python, "-c", FER, str(clip)])
+        result, memory = child([fer_python, "-c", FER, str(clip)], folder)  # it writes a data.csv where it stands
         results[f"fer: {result['way']}"] = result, memory
     base = results["mien watch --rows"][0]
     pace = base["frames"] / base["seconds"]

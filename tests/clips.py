@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
+import pytest
 
 from conftest import EXAMPLES
 from mien.reading.images import open_image
+from mien.reading.video import Picture
 
 SIZE = 640, 360
 TICKS = 90_000
@@ -135,3 +138,13 @@ class FakeCapture:
 
     def release(self) -> None:
         self.left = 0
+
+
+def plain(count: int) -> list[np.ndarray]:
+    """Frames whose brightness tells their number."""
+    return [np.full((96, 128, 3), 20 + 4 * k, np.uint8) for k in range(count)]
+
+
+def numbers(pictures: list[Picture]) -> Any:
+    """To compare with a list of numbers."""
+    return pytest.approx([(float(each.rgb().mean()) - 20) / 4 for each in pictures], abs=0.9)

@@ -22,6 +22,7 @@ FLOORS = {
     "reading.recognizer": 4,
     "reading.tables": 6,
     "reading.video": 2,
+    "reading.clip": 3,
     "reading.tracks": 5,
     "reading.follow": 6,
     "reading.watch": 7,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import InputError
+from mien.reading.clip import ClipWriter, Window, check_clip
 from mien.reading.draw import draw
 from mien.reading.rows import RowLog, check_rows
 from mien.reading.tables import frame_rows
 from mien.reading.timeline import TrackSummary, draw_timeline, summarise
 from mien.reading.tracks import TrackOptions
-from mien.reading.video import ClipWriter, Window, check_clip
 from mien.reading.watch import Frame, Watch
 from mien.storage import need_folder
 
