@@ -6,7 +6,7 @@
 
 The clip is made here: 1280 x 720, 25 frames a second, one face that moves over a noisy scene. PATH is the Python of an
 environment of its own with fer 25.10.3, setuptools<81, tensorflow and opencv-contrib-python<5. Each way runs in a
-process of its own; models are loaded before the clock starts. fer is asked through its `Video`, and where that fails
+process of its own and has read the first frame before the clock starts. fer is asked through its `Video`, and where that fails
 through `detect_emotions` in a loop over the same frames. Compare the ratios, not the frames a second.
 
 --soak makes a long clip (320 x 240, a face that comes and goes) and watches it three times: to the
@@ -163,12 +163,12 @@ def ours(clip: str, rows: str, out: str, resume: bool) -> None:
     """One run of ours in this process; a line of JSON with frames, seconds, stages and memory."""
     from mien.reading.recognizer import load_model
     from mien.reading.record import Outputs, Recording
-    from mien.reading.watch import THREADS
+    from mien.reading.watch import THREADS, watch
 
+    detector, recognizer = CenterFace(threads=THREADS), load_model(threads=THREADS)
+    next(watch(clip, recognizer=recognizer, detector=detector))
     stages = Stages()
     stages.install()
-    detector, recognizer = CenterFace(threads=THREADS), load_model(threads=THREADS)
-    detector.find(np.zeros((320, 320, 3), np.uint8))
     outputs = Outputs(rows=Path(rows), clip=Path(out) if out else None, resume=resume)
     start, count, early = time.perf_counter(), 0, 0.0
     recording = Recording(clip, outputs, recognizer=recognizer, detector=detector)
