@@ -6,8 +6,8 @@
 
 The clip is made here: 1280 x 720, 25 frames a second, one face that moves over a noisy scene. PATH is the Python of an
 environment of its own with fer 25.10.3, setuptools<81, tensorflow and opencv-contrib-python<5. Each way runs in a
-process of its own and has read the first frame before the clock starts. fer is asked through its `Video`, and where that fails
-through `detect_emotions` in a loop over the same frames. Compare the ratios, not the frames a second.
+process of its own and has read the first frame before the clock starts. fer is asked through its `Video`, and where
+that fails through `detect_emotions` in a loop over the same frames. Compare the ratios, not the frames a second.
 
 --soak makes a long clip (320 x 240, a face that comes and goes) and watches it three times: to the
 end, with the memory after one minute of video and at the end; killed in the middle; and resumed. The rows of the last
