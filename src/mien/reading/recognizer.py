@@ -250,15 +250,16 @@ class Recognizer:
         faces = self.detector.find(image)
         crops = np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
         return [
-            self._reading(face, row, image.shape)
+            self.reading(face, row, image.shape[1], image.shape[0])
             for face, row in zip(faces, self.probabilities(crops), strict=True)
         ]
 
-    def _reading(self, face: Face, row: Float32[np.ndarray, "7"], shape: tuple[int, ...]) -> Reading:
+    def reading(self, face: Face, row: Float32[np.ndarray, "7"], width: int, height: int) -> Reading:
+        """What one row of `probabilities` says of a face in an image of `width` x `height` pixels."""
         best = int(row.argmax())
-        x, y, width, height = face.box
-        cut = x < 0 or y < 0 or x + width > shape[1] or y + height > shape[0]
-        flags = [name for name, raised in (("small", height < SIDE), ("cut", cut)) if raised]
+        x, y, w, h = face.box
+        cut = x < 0 or y < 0 or x + w > width or y + h > height
+        flags = [name for name, raised in (("small", h < SIDE), ("cut", cut)) if raised]
         return Reading(
             face=face,
             expression=EXPRESSIONS[best],

@@ -1,0 +1,217 @@
+"""Frames out: an H.264 clip with its sound, a live window. Knows nothing of faces. Needs PyAV (the `video` extra)."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mien.errors import FileError, InputError
+from mien.reading.video import need_av, open_container
+from mien.storage import need_folder
+
+CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
+"""Suffixes of the clips that are written."""
+
+_TICKS = 90_000  # a second in a clip's own time; any usual frame rate is a whole number of them
+_PART = 60  # frames from one that stands alone to the next; so many may be lost when writing is cut off
+_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}  # what MP4, QuickTime and Matroska all carry
+
+
+def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
+    """Refuse a clip's file name before long work rather than after it.
+
+    Raises:
+        InputError: Its suffix is none of `CLIPS`, or it is the source itself.
+        FileError: Its folder is not there.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in CLIPS:
+        raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
+    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError(f"the clip would replace the video itself, {source}; give it another name")
+    need_folder(path)
+
+
+class ClipWriter:
+    """An H.264 clip, written frame by frame, with the sound of the file that the frames came from.
+
+    What is there stays playable when writing ends early: MP4 is written in fragments, which are joined at the end.
+
+    Args:
+        path: A file with one of the suffixes `CLIPS`; an older one is replaced.
+        size: Width and height of the pictures, in pixels. H.264 needs even ones: an odd one loses a pixel.
+        source: A video file whose first sound is copied, or encoded as AAC where a clip cannot carry it as it is.
+
+    Raises:
+        InputError, FileError: As `check_clip`.
+        FileError: The clip cannot be written.
+    """
+
+    def __init__(self, path: str | PathLike[str], size: tuple[int, int], *, source: str | None = None) -> None:
+        av = need_av()
+        self.path = Path(path)
+        check_clip(self.path, source)
+        self._size = size[0] // 2 * 2, size[1] // 2 * 2
+        self._times: list[float] = []  # of the first frame, the one before the last, the last
+        parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+        options = parts if self.path.suffix.lower() != ".mkv" else {}
+        try:
+            self._container = av.open(f"file:{self.path}", "w", options=options)
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+        # No frames that lean on later ones: they would shift all times by their delay.
+        options = {"preset": "veryfast", "crf": "21", "bf": "0", "g": str(_PART)}
+        self._stream = self._container.add_stream("libx264", rate=30, options=options)
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        self._sound = _Sound(source, self._container) if source else None
+        try:
+            self._container.start_encoding()
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+
+    def add(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> None:
+        """Append a frame.
+
+        Args:
+            image: RGB pixels.
+            time_s: Its time in the source, later than that of the frame before.
+
+        Raises:
+            FileError: It cannot be written.
+        """
+        av = need_av()
+        self._times = [*(self._times[:1] or [time_s]), self._times[-1] if self._times else time_s, time_s]
+        width, height = self._size
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
+        frame.pts, frame.time_base = round((time_s - self._times[0]) * _TICKS), Fraction(1, _TICKS)
+        try:
+            self._container.mux(self._stream.encode(frame))
+            if self._sound:
+                self._sound.copy(self._times[0], time_s)
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Write what is left, and the index.
+
+        Raises:
+            FileError: It cannot be written; what was written before can be played.
+        """
+        av = need_av()
+        try:
+            try:
+                if self._times:
+                    self._container.mux(self._stream.encode())
+                    first, before, last = self._times
+                    if self._sound:
+                        self._sound.copy(first, last + (last - before))
+            finally:
+                self._container.close()
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+        finally:
+            if self._sound:
+                self._sound.close()
+
+    def _failed(self, error: Exception) -> FileError:
+        return FileError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
+
+
+class _Sound:
+    """The first sound of a file on its way into a clip; nothing where there is none."""
+
+    def __init__(self, source: str, clip: Any) -> None:
+        self._container, self._clip = open_container(source), clip
+        self._stream = next(iter(self._container.streams.audio), None)
+        self._copied = self._stream is not None and self._stream.codec_context.name.removesuffix("float") in _SOUND
+        if self._copied:
+            self._output = clip.add_stream_from_template(self._stream)
+        elif self._stream is not None:
+            self._output = clip.add_stream("aac", rate=self._stream.rate)
+        self._parts: Iterator[tuple[float, list[Any]]] | None = None
+        self._waiting: tuple[float, list[Any]] | None = None
+
+    def copy(self, first_s: float, until_s: float) -> None:
+        """Bring the sound up to a time of the source; `first_s` is where the clip starts."""
+        if self._parts is None:
+            self._parts = self._shifted(first_s) if self._stream is not None else iter(())
+            self._waiting = next(self._parts, None)
+        while self._waiting is not None and self._waiting[0] < until_s:
+            self._clip.mux(self._waiting[1])
+            self._waiting = next(self._parts, None)
+
+    def _shifted(self, first_s: float) -> Iterator[tuple[float, list[Any]]]:
+        """Packets for the clip and their times in the source."""
+        broken = need_av().FFmpegError
+        zero_s = (self._container.start_time or 0) / 1e6
+        try:
+            for part in (self._container.demux if self._copied else self._container.decode)(self._stream):
+                if part.pts is None:  # the mark at the end
+                    continue
+                time_s, shift = float(part.pts * part.time_base) - zero_s, round((first_s + zero_s) / part.time_base)
+                if time_s < first_s:
+                    continue
+                part.pts -= shift
+                if self._copied:
+                    part.dts, part.stream = part.dts - shift, self._output
+                # The encoder starts before 0, which would push all pictures back.
+                yield time_s, [part] if self._copied else [each for each in self._output.encode(part) if each.pts >= 0]
+        except broken:  # a damaged file: `VideoFile` tells of it
+            return
+        if not self._copied:
+            yield first_s, self._output.encode(None)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class Window:
+    """A live window; Escape, Q or closing it ends the show.
+
+    Args:
+        title: Stands above it.
+
+    Raises:
+        InputError: There is no display.
+    """
+
+    def __init__(self, title: str) -> None:
+        bare = sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        try:
+            if not bare:
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error:  # OpenCV was built without windows
+            bare = True
+        if bare:
+            raise InputError(
+                "there is no display for a live window; use --rows FILE for a table, --out clip.mp4 for an annotated "
+                "clip, or mien serve for a page in a browser"
+            )
+        self._title = title
+        self._begin: float | None = None
+
+    def show(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> bool:
+        """Show RGB pixels, not before their time has come.
+
+        Returns:
+            Whether to go on.
+        """
+        cv2.imshow(self._title, image[..., ::-1])
+        now = time.monotonic()
+        self._begin = now - time_s if self._begin is None else self._begin
+        key = cv2.waitKey(max(1, round((self._begin + time_s - now) * 1000)))
+        return key not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+
+    def close(self) -> None:
+        """Take the window away."""
+        cv2.destroyWindow(self._title)

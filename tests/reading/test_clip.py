@@ -1,0 +1,110 @@
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clips import SIZE, encode, numbers, one_face, plain
+from mien.errors import Damaged, FileError, InputError
+from mien.reading.clip import ClipWriter, Window
+from mien.reading.video import VideoFile
+
+
+def sounds(path: Path) -> tuple[str, np.ndarray]:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        heard = [each.to_ndarray() for each in container.decode(stream)]
+        return stream.codec_context.name, np.concatenate(heard, 1)
+
+
+@pytest.mark.parametrize(("name", "sound", "kept"), [("a.mp4", "aac", "aac"), ("a.mkv", "pcm_s16le", "aac")])
+def test_a_clip_keeps_times_and_sound(name: str, sound: str, kept: str, tmp_path: Path) -> None:
+    source = encode(tmp_path / name, plain(50), rate=25, sound=sound)
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(source))
+    for each in VideoFile(source).frames():
+        writer.add(each.rgb(), each.time_s)
+    writer.close()
+    pictures = list(VideoFile(tmp_path / "out.mp4").frames())
+    assert [each.time_s for each in pictures] == pytest.approx([k / 25 for k in range(50)], abs=2e-3)
+    assert numbers(pictures) == list(range(50))
+    codec, heard = sounds(tmp_path / "out.mp4")
+    assert codec == kept
+    assert heard.shape[1] / 48_000 == pytest.approx(2.0, abs=0.1)
+    if sound == kept:  # copied, not encoded again
+        assert np.allclose(heard[:, 4096:90_000], sounds(source)[1][:, 4096:90_000], atol=1e-3)
+    assert np.abs(heard).max() > 0.1
+
+
+def test_a_part_of_a_clip_has_the_sound_of_that_part(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mp4", plain(50), rate=25, sound="aac")
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(source))
+    for each in VideoFile(source, start_s=0.5, end_s=1.0).frames():
+        writer.add(each.rgb(), each.time_s)
+    writer.close()
+    assert next(VideoFile(tmp_path / "out.mp4").frames()).time_s == pytest.approx(0, abs=0.03)
+    assert sounds(tmp_path / "out.mp4")[1].shape[1] / 48_000 == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_clip_is_h264_even_where_sides_are_odd(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "odd.mp4", (129, 97))
+    for k in range(3):
+        writer.add(np.full((97, 129, 3), 80, np.uint8), k / 25)
+    writer.close()
+    with av.open(str(tmp_path / "odd.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 128, 96)
+
+
+def test_a_clip_that_was_cut_off_can_be_played(tmp_path: Path) -> None:
+    """As after a kill: what is on the disk while the writer is still at work."""
+    writer = ClipWriter(tmp_path / "out.mp4", SIZE)
+    for k, image in enumerate(list(one_face(60)) * 10):
+        writer.add(image, k / 25)
+    (tmp_path / "seen.mp4").write_bytes((tmp_path / "out.mp4").read_bytes())
+    writer.close()
+    pictures = []
+    try:
+        for each in VideoFile(tmp_path / "seen.mp4").frames():
+            pictures.append(each)
+    except Damaged:
+        pass
+    assert len(pictures) > 100
+
+
+def test_clips_are_refused_early(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mp4", plain(3))
+    with pytest.raises(InputError, match="mp4"):
+        ClipWriter(tmp_path / "a.gif", SIZE)
+    with pytest.raises(InputError, match="replace the video itself"):
+        ClipWriter(source, SIZE, source=str(source))
+    with pytest.raises(FileError, match="not there"):
+        ClipWriter(tmp_path / "none" / "a.mp4", SIZE)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(FileError, match=r"folder\.mp4"):
+        ClipWriter(tmp_path / "folder.mp4", SIZE)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is always full")
+def test_a_full_disk_under_a_clip(tmp_path: Path) -> None:
+    (tmp_path / "full.mkv").symlink_to("/dev/full")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 240, 320, 3)).astype(np.uint8)
+
+    def write() -> None:
+        writer = ClipWriter(tmp_path / "full.mkv", (320, 240))
+        try:
+            for k, image in enumerate(noise):
+                writer.add(image, k / 25)
+        finally:
+            writer.close()
+
+    with pytest.raises(FileError, match="No space left"):
+        write()
+
+
+def test_without_a_display_a_window_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(InputError, match="--rows"):
+        Window("x")

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+
+from clips import paste, scene
+from mien.reading.faces import CenterFace, Face
+from mien.reading.follow import SIDE, Follower
+from mien.reading.images import grey, resize
+
+
+class Counted:
+    """A detector that counts its calls."""
+
+    def __init__(self) -> None:
+        self.detector, self.calls = CenterFace(side=320), 0
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        self.calls += 1
+        return self.detector.find(image)
+
+
+def watch(frames: list[np.ndarray], rate: float = 25, every_s: float = 0.2) -> tuple[list[list[Face]], int, list[bool]]:
+    detector = Counted()
+    follower = Follower(detector, every_s=every_s)
+    faces, cuts = [], []
+    for k, image in enumerate(frames):
+        faces.append(follower.faces(k / rate, grey(resize(image, SIDE, SIDE * 9 // 16)), lambda image=image: image))
+        cuts.append(follower.cut)
+    return faces, detector.calls, cuts
+
+
+def test_a_face_is_found_now_and_then_and_followed_in_between() -> None:
+    frames = [paste(scene(), "collins", 200 + 4 * k, 150 + k, 90 + k) for k in range(30)]
+    faces, calls, cuts = watch(frames)
+    assert calls == 6  # 1.2 s, every 0.2 s
+    assert not any(cuts)
+    for k, (face,) in enumerate(faces):
+        x, y, width, height = face.box
+        assert (x + width / 2, y + height / 2) == pytest.approx((200 + 4 * k, 150 + k), abs=6)
+        assert height == pytest.approx(90 + k, rel=0.12)
+        eyes = np.mean(face.landmarks[:2], 0)
+        assert y < eyes[1] < y + height / 2
+
+
+def test_following_agrees_with_finding() -> None:
+    frames = [paste(scene(), "hopper", 220 + 5 * k, 180, 100) for k in range(12)]
+    followed, found = watch(frames, every_s=1.0)[0], watch(frames, every_s=0)[0]
+    for (one,), (other,) in zip(followed, found, strict=True):
+        assert np.array(one.landmarks) == pytest.approx(np.array(other.landmarks), abs=5)
+
+
+def test_a_cut_is_seen_at_once() -> None:
+    frames = [paste(scene(1), "collins", 200, 180, 100)] * 7 + [paste(scene(2), "hopper", 440, 180, 100)] * 5
+    faces, _, cuts = watch(frames, every_s=1.0)
+    assert [k for k, cut in enumerate(cuts) if cut] == [7]
+    assert faces[7][0].box[0] > 350
+
+
+def test_brighter_is_no_cut() -> None:
+    image = paste(scene(1), "collins", 200, 180, 100)
+    _, _, cuts = watch([image, (image * 0.7).astype(np.uint8), image])
+    assert not any(cuts)
+
+
+def test_a_face_that_is_covered_is_looked_for_at_once() -> None:
+    frames = [paste(scene(), "collins", 200, 180, 100)] * 4 + [scene()] * 6
+    faces, calls, _ = watch(frames, every_s=1.0)
+    assert [len(each) for each in faces] == [1] * 4 + [0] * 6
+    assert calls == 2
+
+
+def test_faces_that_touch_are_found_on_every_frame() -> None:
+    frames = [paste(paste(scene(), "collins", 260, 180, 100), "hopper", 335, 180, 100)] * 5
+    faces, calls, _ = watch(frames, every_s=1.0)
+    if all(len(each) == 2 for each in faces):
+        boxes = [each.box for each in faces[0]]
+        left, right = sorted(boxes)
+        assert (calls == 5) == (left[0] + left[2] > right[0])
+
+
+def test_nothing_is_followed_over_long_gaps() -> None:
+    _, calls, _ = watch([paste(scene(), "collins", 200, 180, 100)] * 4, rate=5, every_s=10)
+    assert calls == 4
+
+
+def test_small_faces_are_found_with_a_finer_look() -> None:
+    frames = [paste(scene(3, (1280, 720)), "collins", 600 + k, 300, 60) for k in range(12)]
+    follower = Follower(CenterFace(), every_s=0.2)
+    counts = []
+    for k, image in enumerate(frames):
+        small = grey(resize(image, SIDE, SIDE * 9 // 16))
+        counts.append(len(follower.faces(k / 25, small, lambda image=image: image)))
+    assert counts == [1] * 12
+
+
+def test_it_goes_on_from_its_state() -> None:
+    frames = [paste(scene(), "collins", 200 + 4 * k, 150, 90) for k in range(20)]
+    smalls = [grey(resize(image, SIDE, SIDE * 9 // 16)) for image in frames]
+    whole, first, second = (Follower(CenterFace()) for _ in range(3))
+    expected = [whole.faces(k / 25, smalls[k], lambda k=k: frames[k]) for k in range(20)]
+    for k in range(8):
+        first.faces(k / 25, smalls[k], lambda k=k: frames[k])
+    second.restore(json.loads(json.dumps(first.state())), smalls[7])
+    assert [second.faces(k / 25, smalls[k], lambda k=k: frames[k]) for k in range(8, 20)] == expected[8:]

@@ -1,0 +1,181 @@
+import csv
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.errors import Damaged, FileError, InputError
+from mien.expressions import EXPRESSIONS, Expression
+from mien.reading.faces import Face
+from mien.reading.rows import RowLog
+from mien.reading.tables import COLUMNS, RAW, SHIFT, frame_rows
+from mien.reading.tracks import TrackedReading
+
+SETTINGS = {"video": "a.mp4", "every_s": 0.0}
+
+
+def tracked(track: int, shift: bool = False) -> TrackedReading:
+    share = dict.fromkeys(EXPRESSIONS, 0.05) | {Expression.HAPPY: 0.7}
+    raw = dict.fromkeys(EXPRESSIONS, 0.1) | {Expression.SAD: 0.4}
+    moved = dict.fromkeys(EXPRESSIONS, 0.0) | {Expression.HAPPY: 0.25} if shift else None
+    face = Face((10.04, 20.0, 30.0, 40.0), 0.9, ((0.0, 0.0),) * 5)
+    return TrackedReading(face, Expression.HAPPY, 0.7, False, share, (), track, raw, moved)
+
+
+def rows_of(log: RowLog, number: int) -> Any:
+    readings = [tracked(1), tracked(2, shift=SHIFT[0] in log.columns)] if number % 2 else []
+    return frame_rows("a.mp4", number, number / 25, readings, log.columns)
+
+
+def fill(log: RowLog, numbers: range) -> None:
+    for number in numbers:
+        log.add(rows_of(log, number))
+        if number % 4 == 3:
+            log.note({"number": number})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_have_the_documented_columns(suffix: str, tmp_path: Path) -> None:
+    log = RowLog(tmp_path / f"rows{suffix}", SETTINGS, shift=True)
+    fill(log, range(4))
+    grown = list(log.rows())
+    log.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"rows{suffix}"]
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        found = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    elif suffix == ".csv":
+        with open(tmp_path / "rows.csv", newline="") as file:
+            found = list(csv.DictReader(file))
+    else:
+        found = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(found) == len(grown) == 6
+    assert list(found[0]) == [*COLUMNS, *RAW, *SHIFT]
+    assert [int(row["frame"]) for row in found] == [0, 1, 1, 2, 3, 3]
+    assert found[0]["expression"] in ("", None)
+    assert found[2]["expression"] == "happy"
+    values = {name: float(found[2][name]) for name in ("track", "time_s", "x", "p_happy", "raw_sad", "shift_happy")}
+    assert values == {"track": 2, "time_s": 0.04, "x": 10.0, "p_happy": 0.7, "raw_sad": 0.4, "shift_happy": 0.25}
+    assert found[1]["shift_happy"] in ("", None)
+
+
+def test_rows_are_there_while_they_grow(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", SETTINGS)
+    for number in range(5):
+        log.add(rows_of(log, number))
+        with open(tmp_path / "rows.csv", newline="") as file:
+            assert [int(row["frame"]) for row in csv.DictReader(file)][-1] == number
+    log.close()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_an_interrupted_run_goes_on(suffix: str, stop: int, tmp_path: Path) -> None:
+    whole, broken = (RowLog(tmp_path / name / f"rows{suffix}", SETTINGS) for name in _folders(tmp_path))
+    fill(whole, range(12))
+    whole.finish()
+    fill(broken, range(stop))
+    broken.close()  # as a kill would
+    with open(broken.growing, "ab") as file:
+        file.write(b"a.mp4,99,torn")
+    again = RowLog(broken.path, SETTINGS, resume=True)
+    assert again.state == ({"number": stop // 4 * 4 - 1} if stop >= 4 else None)
+    assert not again.finished
+    fill(again, range(stop // 4 * 4, 12))
+    again.finish()
+    assert broken.path.read_bytes() == whole.path.read_bytes()
+
+
+def _folders(tmp_path: Path) -> tuple[str, str]:
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    return "whole", "broken"
+
+
+def test_what_was_begun_is_not_lost_by_mistake(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", SETTINGS)
+    fill(log, range(5))
+    log.close()
+    content = log.path.read_bytes()
+    with pytest.raises(InputError, match="--resume"):
+        RowLog(log.path, SETTINGS)
+    with pytest.raises(InputError, match=r"every_s was 0\.0"):
+        RowLog(log.path, SETTINGS | {"every_s": 0.2}, resume=True)
+    assert log.path.read_bytes() == content
+
+
+def test_a_finished_run_is_not_resumed_but_may_be_replaced(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", SETTINGS)
+    fill(log, range(5))
+    log.finish()
+    content = log.path.read_bytes()
+    again = RowLog(log.path, SETTINGS, resume=True)
+    assert again.finished
+    again.close()
+    assert log.path.read_bytes() == content
+    RowLog(log.path, SETTINGS).close()
+    assert len(log.path.read_bytes().splitlines()) == 1
+
+
+def test_resuming_nothing_begins(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", SETTINGS, resume=True)
+    assert log.state is None
+    assert not log.finished
+    log.close()
+
+
+def test_a_camera_leaves_no_notes(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", None)
+    fill(log, range(5))
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    RowLog(tmp_path / "rows.csv", None).close()
+
+
+def test_damaged_notes_are_told(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", SETTINGS)
+    fill(log, range(5))
+    log.close()
+    log.path.write_bytes(b"")
+    with pytest.raises(Damaged, match="shorter"):
+        RowLog(log.path, SETTINGS, resume=True)
+    (tmp_path / "rows.csv.resume").write_text("{")
+    with pytest.raises(Damaged, match="delete it"):
+        RowLog(log.path, SETTINGS, resume=True)
+
+
+def test_names_and_places_are_refused_early(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="jsonl"):
+        RowLog(tmp_path / "rows.xlsx", SETTINGS)
+    with pytest.raises(FileError, match="not there"):
+        RowLog(tmp_path / "none" / "rows.csv", SETTINGS)
+    (tmp_path / "rows.csv").mkdir()
+    with pytest.raises(FileError, match=r"rows\.csv"):
+        RowLog(tmp_path / "rows.csv", SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_when_no_more_can_be_written_whole_rows_stay(suffix: str, tmp_path: Path) -> None:
+    """The largest size of a file stands for a full disk: a write comes through in part, the next one fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = RowLog(tmp_path / f"rows{suffix}", SETTINGS)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(FileError, match="rows"):
+            fill(log, range(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    numbers = [int(row["frame"]) for row in log.rows()]
+    assert sorted(set(numbers)) == list(range(numbers[-1] + 1))
+    assert numbers[-1] > 5
+    log.close()
+    again = RowLog(log.path, SETTINGS, resume=True)
+    fill(again, range(again.state["number"] + 1 if again.state else 0, 40))
+    assert sorted({int(row["frame"]) for row in again.rows()}) == list(range(40))
+    again.close()
