@@ -1,10 +1,12 @@
 """What README promises, held to what happens."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -55,3 +57,27 @@ def test_verbs_it_uses_exist(verb: str) -> None:
     known = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"data"}
     assert verb in known
     assert data_app.registered_commands
+
+
+def script(name: str) -> ModuleType:
+    """A script of benchmarks/, imported: it is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_the_seed_systems_is_what_was_measured() -> None:
+    pytest.importorskip("torch")
+    seeds = script("reproduce_seeds")
+    file = seeds.FULL if seeds.FULL.exists() else seeds.TRIAL
+    table = seeds.table(json.loads(file.read_text(encoding="utf-8")))
+    for page in seeds.PAGES:
+        assert f"{seeds.BEGIN}\n{table}{seeds.END}" in page.read_text(encoding="utf-8"), page.name
+
+
+def test_the_scoreboard_is_what_was_measured() -> None:
+    board = script("scoreboard")
+    assert board.PAGE.read_text(encoding="utf-8") == board.page()
