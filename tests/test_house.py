@@ -39,9 +39,26 @@ FLOORS = {
     "lab.runs": 5,
     "lab.training": 7,
     "lab.export": 8,
-    "cli": 9,
+    "web.limits": 2,
+    "web.metrics": 2,
+    "web.schemas": 2,
+    "web.batching": 3,
+    "web.bodies": 3,
+    "web.gate": 3,
+    "web.service": 6,
+    "web.stream": 7,
+    "web.routes": 8,
+    "web.app": 9,
+    "web.server": 9,
+    "cli": 10,
 }
-WINGS = {"reading": set(), "measuring": {"reading.images", "reading.recognizer"}, "lab": None, "cli": None}
+WINGS = {
+    "reading": set(),
+    "measuring": {"reading.images", "reading.recognizer"},
+    "lab": None,
+    "web": {f"reading.{name}" for name in ("images", "faces", "recognizer", "tables", "tracks")},
+    "cli": None,
+}
 LAB_ONLY = {"torch", "lightning", "kornia", "torchmetrics", "onnxscript"}
 
 

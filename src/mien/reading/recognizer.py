@@ -238,12 +238,25 @@ class Recognizer:
 
     def read_image(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Reading]:
         """`read` for an upright RGB image that is decoded already."""
+        faces, crops = self.find_faces(image)
+        return self.readings(faces, self.probabilities(crops), image.shape)
+
+    def find_faces(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"]]:
+        """First half of `read_image`: the faces, and each as the network takes it."""
         faces = self.detector.find(image)
-        crops = np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
-        return [
-            self._reading(face, row, image.shape)
-            for face, row in zip(faces, self.probabilities(crops), strict=True)
-        ]
+        return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
+
+    def readings(
+        self, faces: Sequence[Face], probabilities: Float32[np.ndarray, "B 7"], shape: tuple[int, ...]
+    ) -> list[Reading]:
+        """Second half of `read_image`: faces and their `probabilities`, which may come from a larger batch.
+
+        Args:
+            faces: What was found.
+            probabilities: A row a face.
+            shape: Height and width of the image, in pixels.
+        """
+        return [self._reading(face, row, shape) for face, row in zip(faces, probabilities, strict=True)]
 
     def _reading(self, face: Face, row: Float32[np.ndarray, "7"], shape: tuple[int, ...]) -> Reading:
         best = int(row.argmax())

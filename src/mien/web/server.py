@@ -1,0 +1,118 @@
+"""uvicorn around the application: one process, a socket of ours, and clients that dawdle shown the door."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import uvicorn
+from h11 import IDLE
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mien.errors import InputError
+from mien.web.limits import Limits, Refusal
+
+_HEAD = 32_768  # bytes of a request's head at most
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP, with a time limit for a request's head and our form of errors.
+
+    Args:
+        seconds: From the connection, or the head's first byte, to its last.
+        options: As uvicorn calls it.
+    """
+
+    def __init__(self, seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop()
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not IDLE:
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self._seconds, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        message = f"the request's head is not HTTP/1.1, or longer than {_HEAD:,} bytes"
+        body = json.dumps(Refusal(400, "bad_request", message, "use an HTTP client").to_object()).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with a call of ours once it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: The address is not ours, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot listen on {host}, port {port}: {reason}; choose another with --port") from error
+
+
+def serve(app: ASGIApp, listener: socket.socket, limits: Limits, ready: Callable[[], object]) -> None:
+    """Serve until SIGINT or SIGTERM; what runs then is finished first.
+
+    Args:
+        app: The application.
+        listener: From `listen`.
+        limits: For the time a request's head may take, the size of frames, and how long the end is waited for.
+        ready: Called once requests are answered.
+    """
+    options: dict[str, Any] = {
+        "http": partial(_Protocol, limits.seconds),
+        "ws": "websockets-sansio",
+        "lifespan": "on",
+        "log_level": "error",  # a warning for every malformed request would fill the disk
+        "access_log": False,  # paths and addresses are nobody's business
+        "server_header": False,
+        "proxy_headers": False,
+        "h11_max_incomplete_event_size": _HEAD,
+        "ws_max_size": limits.body,
+        "ws_per_message_deflate": False,  # frames are compressed already
+        "timeout_graceful_shutdown": int(limits.seconds) + 5,
+    }
+    server = _Server(uvicorn.Config(app, **options), ready)
+    # uvicorn raises the signal again when all is done: then the end is a success.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.run(sockets=[listener])
