@@ -5,6 +5,7 @@ What a verb needs is imported inside it: `mien read` must not wait for torch, no
 
 import json
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -203,8 +204,7 @@ def serve(
     from mien.reading.recognizer import load_model
     from mien.web.app import create_app
     from mien.web.limits import Limits
-    from mien.web.server import listen
-    from mien.web.server import serve as run
+    from mien.web.server import listen, make_server
 
     limits = Limits(body=int(max_body * 1e6), pixels=int(max_pixels * 1e6), images=max_images, waiting=max_waiting,
                     streams=max_streams, seconds=timeout)
@@ -218,7 +218,10 @@ def serve(
     web = create_app(recognizer, limits=limits, token=token, hosts=[host, *(allow_host or ())],
                      origins=allow_origin or ())
     url = f"http://{address}:{listener.getsockname()[1]}"
-    run(web, listener, limits, lambda: out.print(Text(f"mien is at {url}  (API: {url}/docs; Ctrl+C ends it)")))
+    told = Text(f"mien is at {url}  (API: {url}/docs; Ctrl+C ends it)")
+    server = make_server(web, limits, lambda: out.print(told, soft_wrap=True))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when all is done: that is a success
+    server.run(sockets=[listener])
 
 
 @app.command()

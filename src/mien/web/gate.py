@@ -67,10 +67,11 @@ class Gate:
                 await visit.refuse(refusal)
             else:
                 await self._app(scope, visit.receive, visit.send)
+            visit.status = visit.status or "none"  # the client left first
         finally:
             path = scope["path"]
             route = path if path in _ROUTES else "/static" if path.startswith("/static/") else "other"
-            self._metrics.requests.labels(route, visit.status).inc()
+            self._metrics.requests.labels(route, visit.status or "500").inc()
             if scope["type"] == "http":
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
@@ -125,7 +126,7 @@ class _Visit:
     def __init__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         self._scope, self._headers, self._receive, self._send = scope, headers, receive, send
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        self.status = "0"
+        self.status = ""
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -18,6 +18,10 @@ _FACE: dict[str, Any] = {
 }  # fmt: skip
 _PHOTO: dict[str, Any] = {"source": "party.jpg", "width": 512, "height": 512, "model": "mien-small", "faces": [_FACE]}
 _CROP: dict[str, Any] = {"source": "face.png", **{k: v for k, v in _FACE.items() if k not in {"box", "score"}}}
+_GREY_SQUARE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAAAAACMmsGiAAAAEElEQVR42mOs"
+    "Z2BgYGJAIQAJ0QCHYXeGCQAAAABJRU5ErkJggg=="
+)
 _ERROR: dict[str, Any] = {
     "code": "damaged_image",
     "message": "the data is a damaged image, get it again: image file is truncated",
@@ -30,7 +34,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class ImagesIn(BaseModel):
     """Images as base64 text; `data:` URLs are taken too."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": "/9j/4AAQSkZJRg..."}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"image": _GREY_SQUARE}]})
 
     image: str | None = Field(None, description="One image: the answer is one object.")
     images: list[str] | None = Field(None, description="Several: the answer is a list.", min_length=1)

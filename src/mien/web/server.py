@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import signal
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -90,12 +88,11 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host}, port {port}: {reason}; choose another with --port") from error
 
 
-def serve(app: ASGIApp, listener: socket.socket, limits: Limits, ready: Callable[[], object]) -> None:
-    """Serve until SIGINT or SIGTERM; what runs then is finished first.
+def make_server(app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> uvicorn.Server:
+    """uvicorn, set up; `run(sockets=[listener])` serves until SIGINT or SIGTERM and finishes first what runs then.
 
     Args:
         app: The application.
-        listener: From `listen`.
         limits: For the time a request's head may take, the size of frames, and how long the end is waited for.
         ready: Called once requests are answered.
     """
@@ -112,7 +109,4 @@ def serve(app: ASGIApp, listener: socket.socket, limits: Limits, ready: Callable
         "ws_per_message_deflate": False,  # frames are compressed already
         "timeout_graceful_shutdown": int(limits.seconds) + 5,
     }
-    server = _Server(uvicorn.Config(app, **options), ready)
-    # uvicorn raises the signal again when all is done: then the end is a success.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server.run(sockets=[listener])
+    return _Server(uvicorn.Config(app, **options), ready)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,14 @@ class _Frame:
 
 
 class _Newest:
-    """Holds one frame at most: a newer one takes its place."""
+    """Holds one frame at most: a newer one takes its place.
 
-    def __init__(self) -> None:
+    Args:
+        drop: Called for each frame that gives way.
+    """
+
+    def __init__(self, drop: Callable[[], object]) -> None:
+        self._drop = drop
         self._frame: _Frame | None = None
         self._changed = asyncio.Event()
         self._ended = False
@@ -37,7 +43,9 @@ class _Newest:
         now = time.monotonic()
         if self._first is None:
             self._first = now
-        self.dropped += self._frame is not None
+        if self._frame is not None:
+            self.dropped += 1
+            self._drop()
         self._frame = _Frame(self._count, now - self._first, content)
         self._count += 1
         self._changed.set()
@@ -59,7 +67,7 @@ async def serve_stream(socket: WebSocket, service: Service) -> None:
     try:
         with service.streaming():
             await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
-            newest = _Newest()
+            newest = _Newest(service.metrics.frames.labels("dropped").inc)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_receive(socket, newest))
                 group.create_task(_answer(socket, newest, service))
@@ -74,7 +82,7 @@ async def _receive(socket: WebSocket, newest: _Newest) -> None:
 
 
 async def _answer(socket: WebSocket, newest: _Newest, service: Service) -> None:
-    frames, counted = service.metrics.frames, 0
+    frames = service.metrics.frames
     try:
         while True:
             try:
@@ -85,9 +93,8 @@ async def _answer(socket: WebSocket, newest: _Newest, service: Service) -> None:
                 return
             if frame is None:
                 return
-            frames.labels("dropped").inc(newest.dropped - counted)
-            counted = newest.dropped
-            answer: dict[str, Any] = {"frame": frame.number, "time_s": round(frame.time_s, 3), "dropped": counted}
+            answer: dict[str, Any] = {"frame": frame.number, "time_s": round(frame.time_s, 3)}
+            answer["dropped"] = newest.dropped
             try:
                 photo = to_object(await service.read(frame.content, "stream"))
                 answer |= {key: photo[key] for key in ("width", "height", "model", "faces")}
