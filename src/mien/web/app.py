@@ -113,4 +113,5 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     hint = "this is a fault of the server; its log has the traceback"
     # uvicorn closes the connection after a fault, and the client should know.
-    return await _refused(request, Refusal(500, "internal_error", "something went wrong", hint, {"Connection": "close"}))
+    refusal = Refusal(500, "internal_error", "something went wrong", hint, {"Connection": "close"})
+    return await _refused(request, refusal)
