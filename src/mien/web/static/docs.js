@@ -30,11 +30,12 @@ const paragraph = (text, className = "") => {
   return made;
 };
 
-/** The examples of a schema, followed through references and alternatives. */
+/** The examples of a schema with what each is of, followed through references and alternatives. */
 function examples(schema, schemas) {
   if (!schema) return [];
   if (schema.$ref) return examples(schemas[schema.$ref.split("/").at(-1)], schemas);
-  return schema.examples ?? (schema.anyOf ?? []).flatMap((one) => examples(one, schemas));
+  if (schema.anyOf) return schema.anyOf.flatMap((one) => examples(one, schemas));
+  return (schema.examples ?? []).map((example) => [schema.description, example]);
 }
 
 function operation(method, path, described, schemas) {
@@ -51,8 +52,8 @@ function operation(method, path, described, schemas) {
   const commands = COMMANDS[path]?.(location.origin) ?? (method === "get" ? [`curl ${location.origin}${path}`] : []);
   if (commands.length) box.append(element("pre", commands.join("\n")));
   const bodies = [
-    ...examples(described.requestBody?.content["application/json"]?.schema, schemas).map((one) => ["JSON in", one]),
-    ...examples(described.responses["200"]?.content?.["application/json"]?.schema, schemas).map((one) => ["Answer", one]),
+    ...examples(described.requestBody?.content["application/json"]?.schema, schemas).map(([of, one]) => [`JSON in: ${of}`, one]),
+    ...examples(described.responses["200"]?.content?.["application/json"]?.schema, schemas).map(([of, one]) => [`Answer: ${of}`, one]),
   ];
   for (const [name, example] of bodies) {
     const details = element("details", "");
@@ -76,5 +77,5 @@ document.getElementById("about").append(...description.info.description.trim().s
 const operations = Object.entries(description.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, described]) => operation(method, path, described, schemas)));
 const error = element("article", "", "operation");
-error.append(element("h3", "Every error"), element("pre", JSON.stringify(examples({ $ref: "ErrorOut" }, schemas)[0], null, 2)));
+error.append(element("h3", "Every error"), element("pre", JSON.stringify(examples({ $ref: "ErrorOut" }, schemas)[0][1], null, 2)));
 document.getElementById("operations").replaceChildren(...operations, error);

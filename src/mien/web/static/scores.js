@@ -14,7 +14,6 @@ function element(tag, ...children) {
 /** The confusion matrix as a table of shares; a row is the label people gave. */
 function matrix(labels, counts) {
   const table = element("table");
-  table.append(element("caption", "Of the faces that people gave the label at the left, how many the model gave the label at the top."));
   const head = element("tr", element("td"));
   for (const label of labels) {
     const cell = element("th", label);
@@ -33,7 +32,7 @@ function matrix(labels, counts) {
     const cells = row.map((count, j) => {
       const cell = element("td", percent(total ? count / total : 0));
       cell.style.setProperty("--share", total ? count / total : 0);
-      cell.className = `share${j === k ? " is-right" : ""}${total && count / total > 0.55 ? " is-strong" : ""}`;
+      cell.className = `share${j === k ? " is-right" : ""}`;
       return cell;
     });
     const sum = element("td", String(total));
@@ -74,6 +73,8 @@ export async function startScores() {
   wrapper.tabIndex = 0;
   wrapper.setAttribute("role", "region");
   wrapper.setAttribute("aria-label", "Confusion matrix");
+  const caption = element("p", "Of the faces that people gave the label at the left, how many the model gave the label at the top:");
+  caption.className = "fine";
   place.replaceChildren(
     ...paragraphs,
     element("h2", `How often ${model.name} is right`),
@@ -82,6 +83,7 @@ export async function startScores() {
       + (split === "PublicTest" ? " These faces also chose the training's length and settings, so expect somewhat less on yours." : "")
       + " People agree with these labels about two times in three."),
     element("h2", "What it confuses"),
+    caption,
     wrapper,
     element("h2", "What it is not for"),
     element("p", "Not for decisions about people: hiring, policing, schooling, health, insurance, lie detection. The faces it learned from were found by searching the web for emotion words: posed, public, unevenly spread over ages, sexes and skin tones, so its errors are unequal in ways that nobody has measured. Ask people before you read their faces."),
