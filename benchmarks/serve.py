@@ -111,7 +111,8 @@ def main() -> None:
                 served, taken = over_http(port, images, clients, seconds)
                 p50, p99 = np.percentile(taken, [50, 99])
                 name = f"mien serve, {clients} client{'s' * (clients > 1)}"
-                print(f"{name:28}{served:10.1f}{1e3 * p50:9.1f}{1e3 * p99:9.1f}{p50 / alone:11.2f}{served / rate:12.2f}")
+                times = f"{1e3 * p50:9.1f}{1e3 * p99:9.1f}{p50 / alone:11.2f}"
+                print(f"{name:28}{served:10.1f}{times}{served / rate:12.2f}")
         finally:
             server.terminate()
     print(f"from the start of the process to the line that it is ready: {ready:.2f} s")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -96,6 +97,7 @@ def make_server(app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> uv
         limits: For the time a request's head may take, the size of frames, and how long the end is waited for.
         ready: Called once requests are answered.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would log the bytes it did not expect
     options: dict[str, Any] = {
         "http": partial(_Protocol, limits.seconds),
         "ws": "websockets-sansio",
