@@ -1,4 +1,4 @@
-"""mien reads facial expressions in photos.
+"""mien reads facial expressions in photos and videos.
 
 >>> import mien
 >>> for reading in mien.read("photo.jpg"):
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mien.reading.recognizer import Recognizer as Recognizer
     from mien.reading.recognizer import load_model as load_model
     from mien.reading.recognizer import read as read
+    from mien.reading.watch import watch as watch
     from mien.recipes import RECIPES as RECIPES
     from mien.recipes import Recipe as Recipe
 
@@ -39,6 +40,7 @@ _HOME = {
     "evaluate": "measuring.evaluation",
     "load_model": "reading.recognizer",
     "read": "reading.recognizer",
+    "watch": "reading.watch",
 }
 
 __all__ = sorted(_HOME)

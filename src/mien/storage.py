@@ -10,6 +10,16 @@ from uuid import uuid4
 from mien.errors import FileError
 
 
+def need_folder(path: str | PathLike[str]) -> None:
+    """Refuse a file's place before long work rather than after it.
+
+    Raises:
+        FileError: Its folder is not there.
+    """
+    if not Path(path).parent.is_dir():
+        raise FileError(f"cannot write {path}: the folder {Path(path).parent} is not there; make it first")
+
+
 def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, binary: bool = False) -> Path:
     """Have `write` fill a new file beside `path`, then put it in place in one step.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from threading import Event
 
 import pytest
-from serving import COLLINS, Running, no_face, serving
+from serving import COLLINS, Running, no_face, serving, two_faces
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -32,7 +32,23 @@ def test_frames_are_answered_in_order(server: Running) -> None:
             assert (answer["frame"], answer["dropped"], len(answer["faces"])) == (number, 0, faces)
             assert set(answer) == {"frame", "time_s", "dropped", "width", "height", "model", "faces"}
         assert answer["time_s"] > 0
-        assert answer["faces"][0]["expression"] == "happy"
+        (face,) = answer["faces"]
+        assert (face["expression"], face["track"]) == ("happy", 1)
+
+
+def test_tracks_follow_faces_and_begin_anew_with_each_stream(server: Running) -> None:
+    for _ in range(2):
+        with to(server) as socket:
+            told = []
+            for content in (COLLINS, two_faces(), two_faces()):
+                socket.send(content)
+                told.append(json.loads(socket.recv())["faces"])
+            assert [face["track"] for face in told[0]] == [1]
+            numbers = [face["track"] for face in told[1]]
+            assert len(set(numbers)) == 2
+            assert [face["track"] for face in told[2]] == numbers
+            for face in told[2]:
+                assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_bad_frame_does_not_end_the_stream(server: Running) -> None:

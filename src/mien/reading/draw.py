@@ -1,6 +1,7 @@
 """Boxes and bars on a picture, with Pillow and the font inside it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.recognizer import Reading
+from mien.reading.tracks import TrackedReading
 
 COLOURS: dict[Expression, tuple[int, int, int]] = {
     Expression.ANGRY: (214, 69, 65),
@@ -35,48 +37,79 @@ def draw(image: UInt8[np.ndarray, "H W 3"], readings: Sequence[Reading]) -> UInt
         image: RGB pixels, upright.
         readings: What was read in it.
     """
-    canvas = Image.fromarray(image).convert("RGBA")
-    layer = Image.new("RGBA", canvas.size)
-    pen = ImageDraw.Draw(layer)
-    unit = max(9, round(min(canvas.size) / 40))  # height of a line of text
-    font = ImageFont.load_default(unit)
+    annotated = image.copy()
+    height, width = image.shape[:2]
+    unit = max(9, round(min(width, height) / 40))  # height of a line of text
     for reading in reversed(readings):  # the largest face comes last, on top
-        _face(pen, reading, unit, font, canvas.size)
-    return np.asarray(Image.alpha_composite(canvas, layer).convert("RGB"))
+        left, top, right, bottom = _reach(reading, unit, width, height)
+        part = Image.fromarray(annotated[top:bottom, left:right]).convert("RGBA")
+        layer = Image.new("RGBA", part.size)
+        _face(ImageDraw.Draw(layer), reading, unit, (-left, -top, width - left, height - top))
+        annotated[top:bottom, left:right] = np.asarray(Image.alpha_composite(part, layer).convert("RGB"))
+    return annotated
+
+
+def _reach(reading: Reading, unit: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what is touched: most of a frame of a video is not, and need not be composed."""
+    x, y, w, h = (round(v) for v in reading.face.box)
+    aside, above = 13 * unit, 3 * unit  # the bars stand on either side, the caption above or below
+    left, right = max(0, min(x - aside, width - 2 * aside)), min(width, max(x + w + aside, 2 * aside))
+    top, bottom = max(0, min(y - above, height - above)), min(height, max(y + h + above, above))
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=64)
+def _names(size: int) -> float:
+    """Width of the longest name of an expression, in pixels."""
+    return max(_font(size).getlength(str(expression)) for expression in EXPRESSIONS)
 
 
 def _face(
-    pen: ImageDraw.ImageDraw,
-    reading: Reading,
-    unit: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
+    pen: ImageDraw.ImageDraw, reading: Reading, unit: int, edges: tuple[int, int, int, int]
 ) -> None:
+    """Draw one face.
+
+    Args:
+        pen: Draws on a part of the picture.
+        reading: In the whole picture's pixels.
+        unit: Height of a line of text.
+        edges: Left, top, right, bottom of the whole picture, in the part's pixels.
+    """
     x, y, w, h = reading.face.box
-    colour = COLOURS[reading.expression]
+    x, y = x + edges[0], y + edges[1]
+    colour, font = COLOURS[reading.expression], _font(unit)
     line = max(2, unit // 6)
     pen.rounded_rectangle((x, y, x + w, y + h), radius=unit // 2, outline=(*colour, 255), width=line)
 
     caption = f"{reading.expression} {reading.confidence:.0%}" + (" ?" if reading.uncertain else "")
+    if isinstance(reading, TrackedReading):
+        caption = f"#{reading.track} {caption}"
     pad = unit // 3
     width = pen.textlength(caption, font=font) + 2 * pad
-    left = min(max(0, x), max(0, size[0] - width))
-    top = y - unit - 2 * pad - line if y > unit + 2 * pad + line else min(y + h + line, size[1] - unit - 2 * pad)
+    left = min(max(edges[0], x), max(edges[0], edges[2] - width))
+    top = y - unit - 2 * pad - line
+    if top <= edges[1]:
+        top = min(y + h + line, edges[3] - unit - 2 * pad)
     pen.rounded_rectangle((left, top, left + width, top + unit + 2 * pad), radius=pad, fill=(*colour, 255))
     pen.text((left + pad, top + pad + unit / 2), caption, font=font, fill=(20, 20, 20, 255), anchor="lm")
 
     if h < 5 * unit:  # the bars would hide the neighbours of a small face
         return
     row = min(unit, h / (len(EXPRESSIONS) + 1))
-    small = ImageFont.load_default(max(8, round(row * 0.85)))
-    names = max(pen.textlength(str(e), font=small) for e in EXPRESSIONS)
+    small = max(8, round(row * 0.85))
+    names = _names(small)
     bar = 5 * row
     panel = names + bar + 3 * pad
-    left = x + w + line if x + w + line + panel <= size[0] else max(0, x - line - panel)
+    left = x + w + line if x + w + line + panel <= edges[2] else max(edges[0], x - line - panel)
     pen.rounded_rectangle((left, y, left + panel, y + 2 * pad + row * len(EXPRESSIONS)), radius=pad, fill=_PANEL)
     for k, (expression, probability) in enumerate(reading.probabilities.items()):
         middle = y + pad + (k + 0.5) * row
-        pen.text((left + pad + names, middle), str(expression), font=small, fill=_WHITE, anchor="rm")
+        pen.text((left + pad + names, middle), str(expression), font=_font(small), fill=_WHITE, anchor="rm")
         start = left + 2 * pad + names
         pen.rectangle((start, middle - row * 0.3, start + bar, middle + row * 0.3), fill=_TRACK)
         pen.rectangle(

@@ -239,30 +239,20 @@ class Recognizer:
     def read_image(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Reading]:
         """`read` for an upright RGB image that is decoded already."""
         faces, crops = self.find_faces(image)
-        return self.readings(faces, self.probabilities(crops), image.shape)
+        rows = self.probabilities(crops)
+        return [self.reading(face, row, image.shape[1], image.shape[0]) for face, row in zip(faces, rows, strict=True)]
 
     def find_faces(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"]]:
         """First half of `read_image`: the faces, and each as the network takes it."""
         faces = self.detector.find(image)
         return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
 
-    def readings(
-        self, faces: Sequence[Face], probabilities: Float32[np.ndarray, "B 7"], shape: tuple[int, ...]
-    ) -> list[Reading]:
-        """Second half of `read_image`: faces and their `probabilities`, which may come from a larger batch.
-
-        Args:
-            faces: What was found.
-            probabilities: A row a face.
-            shape: Height and width of the image, in pixels.
-        """
-        return [self._reading(face, row, shape) for face, row in zip(faces, probabilities, strict=True)]
-
-    def _reading(self, face: Face, row: Float32[np.ndarray, "7"], shape: tuple[int, ...]) -> Reading:
+    def reading(self, face: Face, row: Float32[np.ndarray, "7"], width: int, height: int) -> Reading:
+        """What one row of `probabilities` says of a face in an image of `width` x `height` pixels."""
         best = int(row.argmax())
-        x, y, width, height = face.box
-        cut = x < 0 or y < 0 or x + width > shape[1] or y + height > shape[0]
-        flags = [name for name, raised in (("small", height < SIDE), ("cut", cut)) if raised]
+        x, y, w, h = face.box
+        cut = x < 0 or y < 0 or x + w > width or y + h > height
+        flags = [name for name, raised in (("small", h < SIDE), ("cut", cut)) if raised]
         return Reading(
             face=face,
             expression=EXPRESSIONS[best],

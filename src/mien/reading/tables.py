@@ -1,8 +1,10 @@
 """Readings -> JSON objects and rows of tables. The one place that knows the columns."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from mien.errors import InputError, MissingExtra
 from mien.expressions import EXPRESSIONS
 from mien.reading.recognizer import Reading
+from mien.reading.tracks import TrackedReading
 from mien.storage import write_whole
 
 COLUMNS = (
@@ -20,7 +23,15 @@ COLUMNS = (
 )
 """The columns of every table: one row a face and image; an image without a face keeps a row with these empty."""
 
+RAW = tuple(f"raw_{expression}" for expression in EXPRESSIONS)
+"""Further columns of a video's rows: the frame's own probabilities, where `p_...` are smoothed over time."""
+
+SHIFT = tuple(f"shift_{expression}" for expression in EXPRESSIONS)
+"""And with a baseline: the smoothed probabilities less those of the resting face; empty while it is being taken."""
+
 Row = dict[str, Any]
+
+_GROUP = 20_000  # rows of Parquet that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +52,19 @@ def to_object(photo: Photo) -> dict[str, Any]:
         "width": photo.width,
         "height": photo.height,
         "model": photo.model,
-        "faces": [
-            {
-                "box": [round(v, 1) for v in reading.face.box],
-                "score": round(reading.face.score, 4),
-                "expression": str(reading.expression),
-                "confidence": round(reading.confidence, 4),
-                "uncertain": reading.uncertain,
-                "probabilities": {str(e): round(p, 4) for e, p in reading.probabilities.items()},
-                "flags": list(reading.flags),
-            }
-            for reading in photo.readings
-        ],
+        "faces": [_object(reading) for reading in photo.readings],
+    }
+
+
+def _object(reading: Reading) -> dict[str, Any]:
+    return {
+        "box": [round(v, 1) for v in reading.face.box],
+        "score": round(reading.face.score, 4),
+        "expression": str(reading.expression),
+        "confidence": round(reading.confidence, 4),
+        "uncertain": reading.uncertain,
+        "probabilities": {str(e): round(p, 4) for e, p in reading.probabilities.items()},
+        "flags": list(reading.flags),
     }
 
 
@@ -61,13 +73,33 @@ def to_rows(photo: Photo) -> Iterator[Row]:
     blank: Row = dict.fromkeys(COLUMNS) | {"source": photo.source}
     if not photo.readings:
         yield blank
-    for face in to_object(photo)["faces"]:
-        yield blank | {
-            **dict(zip("xywh", face["box"], strict=True)),
-            **{name: face[name] for name in ("score", "expression", "confidence", "uncertain")},
-            **{f"p_{expression}": p for expression, p in face["probabilities"].items()},
-            "flags": " ".join(face["flags"]),
-        }
+    for reading in photo.readings:
+        yield blank | _row(reading)
+
+
+def _row(reading: Reading) -> Row:
+    face = _object(reading)
+    return {
+        **dict(zip("xywh", face["box"], strict=True)),
+        **{name: face[name] for name in ("score", "expression", "confidence", "uncertain")},
+        **{f"p_{expression}": p for expression, p in face["probabilities"].items()},
+        "flags": " ".join(face["flags"]),
+    }
+
+
+def frame_rows(
+    source: str, number: int, time_s: float, readings: Sequence[TrackedReading], columns: Sequence[str]
+) -> Iterator[Row]:
+    """The rows of a video's frame, with every one of `columns`; one with None where there is no face."""
+    blank: Row = dict.fromkeys(columns) | {"source": source, "frame": number, "time_s": time_s}
+    if not readings:
+        yield blank
+    for reading in readings:
+        row = blank | _row(reading) | {"track": reading.track}
+        row |= {name: round(p, 4) for name, p in zip(RAW, reading.raw.values(), strict=True)}
+        if reading.shift is not None:
+            row |= {name: round(p, 4) for name, p in zip(SHIFT, reading.shift.values(), strict=True)}
+        yield row
 
 
 def check_form(path: str | PathLike[str]) -> None:
@@ -80,8 +112,8 @@ def check_form(path: str | PathLike[str]) -> None:
         raise InputError(f"tables are written as .csv or .parquet, but the file is {Path(path).name!r}")
 
 
-def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
-    """Write rows as .csv or .parquet by the suffix, whole or not at all.
+def write_table(path: str | PathLike[str], rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> Path:
+    """Write rows as .csv or .parquet by the suffix, whole or not at all, in constant memory.
 
     Raises:
         InputError: Another suffix.
@@ -93,18 +125,33 @@ def write_table(path: str | PathLike[str], rows: Iterable[Row]) -> Path:
     if path.suffix == ".csv":
 
         def write(file: Any) -> None:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
         return write_whole(path, write)
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtra.of("parquet", "writing Parquet") from error
+    need_parquet()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     kinds = {"frame": pa.int64(), "track": pa.int64(), "uncertain": pa.bool_()}
     kinds |= dict.fromkeys(("source", "expression", "flags"), pa.string())
-    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    return write_whole(path, lambda file: pq.write_table(table, file), binary=True)
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
+
+    def write_groups(file: Any) -> None:
+        left = iter(rows)
+        with pq.ParquetWriter(file, schema) as writer:
+            while group := list(islice(left, _GROUP)):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+    return write_whole(path, write_groups, binary=True)
+
+
+def need_parquet() -> None:
+    """Refuse Parquet before long work rather than after it.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        raise MissingExtra.of("parquet", "writing Parquet")

@@ -30,9 +30,9 @@ Finds the faces in images and says what each expresses. Nothing that is sent is 
 
 `WS /v1/stream` takes encoded frames as binary messages and answers each frame that it reads with one JSON message:
 `{"frame", "time_s", "dropped", "width", "height", "model", "faces"}`, where `frame` counts the client's messages
-from 0, `dropped` those that a newer one replaced, and each face has a `track` beside what `/v1/read` gives. A frame
-that cannot be read is answered with `{"frame", "time_s", "dropped", "error"}`. Send at any rate: old frames are
-dropped, never queued.
+from 0 and `dropped` those that a newer one replaced. Each face has a `track`, its number for as long as it is seen,
+beside what `/v1/read` gives; probabilities are smoothed over 0.3 s. A frame that cannot be read is answered with
+`{"frame", "time_s", "dropped", "error"}`. Send at any rate: old frames are dropped, never queued.
 """
 
 

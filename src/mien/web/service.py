@@ -18,7 +18,7 @@ from mien.reading.faces import Face
 from mien.reading.images import grey, open_image, resize
 from mien.reading.recognizer import SIDE, Recognizer
 from mien.reading.tables import Photo
-from mien.web.batching import Batcher
+from mien.web.batching import Batcher, Rows
 from mien.web.limits import Limits, Refusal, of_image
 from mien.web.metrics import Metrics
 
@@ -101,8 +101,7 @@ class Service:
             faces, crops, shape = await self.run(find)
         rows = await self._batcher.ask(crops)
         self.metrics.faces.inc(len(faces))
-        readings = self.recognizer.readings(faces, rows, shape)
-        return Photo(source, shape[1], shape[0], self.recognizer.name, readings)
+        return self._photo(source, shape, faces, rows)
 
     async def read_crop(self, content: bytes, source: str) -> Photo:
         """Read one encoded image that is a face and nothing else: its edge is the face's box.
@@ -121,8 +120,12 @@ class Service:
         rows = await self._batcher.ask(crop)
         self.metrics.faces.inc()
         face = Face(box=(0.0, 0.0, float(shape[1]), float(shape[0])), score=1.0, landmarks=())
-        readings = self.recognizer.readings([face], rows, shape)
-        return Photo(source, shape[1], shape[0], self.recognizer.name, readings)
+        return self._photo(source, shape, [face], rows)
+
+    def _photo(self, source: str, shape: tuple[int, ...], faces: list[Face], rows: Rows) -> Photo:
+        height, width = shape[:2]
+        readings = [self.recognizer.reading(face, row, width, height) for face, row in zip(faces, rows, strict=True)]
+        return Photo(source, width, height, self.recognizer.name, readings)
 
     def _open(self, content: bytes) -> UInt8[np.ndarray, "H W 3"]:
         try:

@@ -3,14 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mien.reading.tables import to_object
+from mien.reading.tables import Photo, to_object
+from mien.reading.tracks import TrackedReading, Tracker
 from mien.web.gate import SUBPROTOCOL
 from mien.web.limits import Refusal
 from mien.web.service import Service
@@ -83,6 +84,7 @@ async def _receive(socket: WebSocket, newest: _Newest) -> None:
 
 async def _answer(socket: WebSocket, newest: _Newest, service: Service) -> None:
     frames = service.metrics.frames
+    tracker = await service.run(lambda: Tracker(threshold=service.recognizer.card.threshold))  # it imports SciPy
     try:
         while True:
             try:
@@ -96,8 +98,8 @@ async def _answer(socket: WebSocket, newest: _Newest, service: Service) -> None:
             answer: dict[str, Any] = {"frame": frame.number, "time_s": round(frame.time_s, 3)}
             answer["dropped"] = newest.dropped
             try:
-                photo = to_object(await service.read(frame.content, "stream"))
-                answer |= {key: photo[key] for key in ("width", "height", "model", "faces")}
+                photo = await service.read(frame.content, "stream")
+                answer |= _tracked(photo, tracker.update(frame.time_s, photo.readings))
                 frames.labels("read").inc()
             except Refusal as refusal:
                 answer |= refusal.to_object()
@@ -105,3 +107,10 @@ async def _answer(socket: WebSocket, newest: _Newest, service: Service) -> None:
             await socket.send_text(json.dumps(answer))
     except WebSocketDisconnect:  # it left while its answer was made; `_receive` hears of it too
         return
+
+
+def _tracked(photo: Photo, readings: Sequence[TrackedReading]) -> dict[str, Any]:
+    """A frame as a photo is told, each face with its number and smoothed over time."""
+    told = to_object(replace(photo, readings=list(readings)))
+    faces = [{"track": reading.track, **face} for reading, face in zip(readings, told["faces"], strict=True)]
+    return {"width": told["width"], "height": told["height"], "model": told["model"], "faces": faces}

@@ -1,0 +1,156 @@
+"""One run of `mien watch`: a video's frames, and what they leave behind in a table, a clip, a picture and a window."""
+
+import tempfile
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mien.errors import InputError
+from mien.reading.draw import draw
+from mien.reading.rows import RowLog, check_rows
+from mien.reading.tables import frame_rows
+from mien.reading.timeline import TrackSummary, draw_timeline, summarise
+from mien.reading.tracks import TrackOptions
+from mien.reading.video import ClipWriter, Window, check_clip
+from mien.reading.watch import Frame, Watch
+from mien.storage import need_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a run shall leave behind.
+
+    Attributes:
+        rows: A .csv, .jsonl or .parquet file: a row for each face and frame, and one for a frame without a face.
+        clip: An annotated H.264 clip with the sound of the video.
+        timeline: A picture of the expressions over time.
+        summary: Sum up the tracks.
+        show: A live window.
+        resume: Go on with the rows of an interrupted run.
+    """
+
+    rows: Path | None = None
+    clip: Path | None = None
+    timeline: Path | None = None
+    summary: bool = False
+    show: bool = False
+    resume: bool = False
+
+    def check(self, source: str) -> None:
+        """Refuse what cannot be done before long work rather than after it.
+
+        Raises:
+            InputError, FileError, MissingExtra: A name or folder will not do.
+        """
+        if self.rows is not None:
+            check_rows(self.rows)
+        if self.clip is not None:
+            check_clip(self.clip, source)
+        if self.timeline is not None:
+            need_folder(self.timeline)
+        if self.resume and self.rows is None:
+            raise InputError("--resume continues the rows of an interrupted run; name them with --rows FILE")
+        if self.resume and self.clip is not None:
+            raise InputError("--resume continues rows, but no clip can be continued; leave out --out, or --resume")
+
+
+class Recording:
+    """A video being watched and recorded.
+
+    >>> recording = Recording("party.mp4", Outputs(rows=Path("party.csv")))
+    >>> for frame in recording.frames():
+    ...     print(frame.time_s)
+    >>> summaries = recording.finish()
+
+    Args:
+        source: A video file, or the number of a camera.
+        outputs: What it shall leave behind.
+        options: As those of `watch`.
+
+    Attributes:
+        watch: What gives the frames.
+        complete: A run of this name has ended already, and there is nothing to resume.
+
+    Raises:
+        InputError, FileError, MissingExtra, Damaged: As `Outputs.check`, `RowLog`, `Watch` and `Window`.
+    """
+
+    def __init__(self, source: str | PathLike[str] | int, outputs: Outputs, **options: Any) -> None:
+        outputs.check(str(source))
+        self.outputs = outputs
+        self._window = Window(f"mien: {source}") if outputs.show else None
+        self.watch = Watch(source, **options)
+        if outputs.resume and self.watch.live:
+            raise InputError("--resume continues a file, but a camera's past is gone")
+        self._folder = tempfile.TemporaryDirectory(prefix="mien-", ignore_cleanup_errors=True)
+        self._rows: RowLog | None = None
+        if outputs.rows is not None or outputs.timeline is not None or outputs.summary:
+            path = outputs.rows or Path(self._folder.name) / "rows.jsonl"
+            tracking = options.get("tracking") or TrackOptions()
+            settings = None if self.watch.live else _settings(self.watch, options | {"tracking": asdict(tracking)})
+            self._rows = RowLog(path, settings, resume=outputs.resume, shift=tracking.baseline_s > 0)
+        self.complete = self._rows is not None and self._rows.finished
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """The frames, each passed on when it has been recorded.
+
+        Raises:
+            FileError: Something cannot be written; what was written before can be read.
+            Damaged, InputError: As `Watch.frames`.
+        """
+        writer: ClipWriter | None = None
+        rows, watch, clip = self._rows, self.watch, self.outputs.clip
+        try:
+            for frame in watch.frames(rows.state if rows else None):
+                if rows is not None:
+                    rows.add(frame_rows(watch.name, frame.number, frame.time_s, frame.readings, rows.columns))
+                    if state := watch.checkpoint():
+                        rows.note(state)
+                if clip is not None or self._window is not None:
+                    image = draw(frame.image(), frame.readings)
+                    if clip is not None:
+                        sound = None if watch.live else watch.name
+                        writer = writer or ClipWriter(clip, (frame.width, frame.height), source=sound)
+                        writer.add(image, frame.time_s)
+                    if self._window is not None and not self._window.show(image, frame.time_s):
+                        return
+                yield frame
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def finish(self) -> list[TrackSummary]:
+        """The video has ended: make the table final, and draw the picture.
+
+        Returns:
+            A summary of each track, where rows were kept.
+
+        Raises:
+            FileError: Something cannot be written.
+        """
+        if self._rows is None:
+            return []
+        summaries = summarise(self._rows.rows())
+        if self.outputs.timeline is not None:
+            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, Path(self.watch.name).name)
+        self._rows.finish()
+        return summaries
+
+    def close(self) -> None:
+        """Let go of everything; an unfinished table may be resumed later."""
+        self.watch.close()
+        if self._rows is not None:
+            self._rows.close()
+        if self._window is not None:
+            self._window.close()
+        self._folder.cleanup()
+
+
+def _settings(watch: Watch, options: dict[str, Any]) -> dict[str, Any]:
+    """What the rows depend on: the video, the model, and the options that can be written down."""
+    path, card = Path(watch.name), watch.recognizer.card
+    plain = {name: each for name, each in options.items() if isinstance(each, int | float | str | dict | None)}
+    size = path.stat().st_size if path.is_file() else None
+    return {"video": watch.name, "bytes": size, "model": card.name, "probe": card.probe, **plain}

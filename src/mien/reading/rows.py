@@ -1,0 +1,163 @@
+"""Rows of a video, written as they come: whatever stops a run, its rows can be read, and it can go on.
+
+CSV and JSON Lines grow in place. A Parquet file has its index at the end, so its rows grow as JSON Lines beside it,
+under its name with `.jsonl` behind, and become Parquet when the video has ended.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mien.errors import Damaged, FileError, InputError
+from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, need_parquet, write_table
+from mien.storage import need_folder, write_whole
+
+FORMS = (".csv", ".jsonl", ".parquet")
+"""Suffixes of the tables of a video."""
+
+
+def check_rows(path: str | PathLike[str]) -> None:
+    """Refuse a table's file name before long work rather than after it.
+
+    Raises:
+        InputError: Its suffix is none of `FORMS`.
+        MissingExtra: Parquet without pyarrow.
+        FileError: Its folder is not there.
+    """
+    path = Path(path)
+    if path.suffix not in FORMS:
+        raise InputError(f"rows are written as {', '.join(FORMS)}, but the file is {path.name!r}")
+    if path.suffix == ".parquet":
+        need_parquet()
+    need_folder(path)
+
+
+class RowLog:
+    """A table that grows frame by frame.
+
+    Args:
+        path: A .csv, .jsonl or .parquet file. One of a finished run is replaced.
+        settings: What the rows depend on, as plain values for JSON; an interrupted run goes on under the same only.
+            None: this run cannot be resumed, and no notes are made.
+        resume: Go on with an interrupted run. Where there is none, begin.
+        shift: With the columns of a baseline.
+
+    Attributes:
+        state: Where to go on; None at the beginning.
+        finished: There is nothing to resume: the file is complete.
+
+    Raises:
+        InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set.
+        FileError, MissingExtra: As `check_rows`, or the file cannot be written.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], settings: dict[str, Any] | None, *, resume: bool = False, shift: bool = False
+    ) -> None:
+        check_rows(path)
+        self.path = Path(path)
+        self.growing = self.path.with_name(self.path.name + ".jsonl") if self.path.suffix == ".parquet" else self.path
+        self.columns = (*COLUMNS, *RAW, *(SHIFT if shift else ()))
+        self._notes = self.path.with_name(self.path.name + ".resume")
+        self._settings = json.loads(json.dumps(settings))
+        notes = self._read_notes(resume) if settings is not None else None
+        self.state: dict[str, Any] | None = notes["state"] if notes else None
+        self.finished = resume and notes is None and self.path.exists()
+        if self.finished:
+            return
+        try:
+            self._file = open(self.growing, "r+b" if notes else "wb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self._failed(error) from error
+        self._length = notes["bytes"] if notes else 0
+        self._file.truncate(self._length)  # what came after the last note comes again
+        self._file.seek(self._length)
+        if not notes:
+            self._append(",".join(self.columns) + "\n" if self.path.suffix == ".csv" else "")
+            self.note(None)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append the rows of a frame.
+
+        Raises:
+            FileError: The disk is full, say. The rows of earlier frames can be read, and no half a row follows them.
+        """
+        text = StringIO()
+        if self.growing.suffix == ".csv":
+            csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
+        else:
+            text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._append(text.getvalue())
+
+    def note(self, state: dict[str, Any] | None) -> None:
+        """Note down that a later run may go on here.
+
+        Args:
+            state: What it will need.
+
+        Raises:
+            FileError: The note cannot be written.
+        """
+        if self._settings is None:
+            return
+        content = {"settings": self._settings, "bytes": self._length, "state": state}
+        write_whole(self._notes, lambda file: json.dump(content, file))
+
+    def rows(self) -> Iterator[Row]:
+        """All rows so far, of earlier runs too; numbers of a CSV file come as text."""
+        with open(self.growing, encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file) if self.growing.suffix == ".csv" else map(json.loads, file)
+
+    def finish(self) -> None:
+        """The video has ended: make the table final.
+
+        Raises:
+            FileError: It cannot be written; the rows can still be read where they grew.
+        """
+        self.close()
+        if self.growing != self.path:
+            write_table(self.path, self.rows(), self.columns)
+            self.growing.unlink()
+        self._notes.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Stop here; a later run may go on."""
+        if not self.finished:
+            self._file.close()
+
+    def _read_notes(self, resume: bool) -> dict[str, Any] | None:
+        if not self._notes.exists():
+            return None
+        if not resume:
+            raise InputError(
+                f"{self.growing} is of an interrupted run: continue it with --resume, or begin anew by deleting "
+                f"{self._notes}"
+            )
+        try:
+            notes: dict[str, Any] = json.loads(self._notes.read_text(encoding="utf-8"))
+            if notes["bytes"] > self.growing.stat().st_size:
+                raise ValueError("the rows are shorter than they were")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{self._notes} is damaged: {error}; delete it to begin anew") from error
+        if changed := [k for k, value in self._settings.items() if notes["settings"].get(k) != value]:
+            was = ", ".join(f"{name} was {notes['settings'].get(name)!r}" for name in changed)
+            raise InputError(f"{self.growing} was begun with other settings ({was}); use the same to continue it")
+        return notes
+
+    def _append(self, text: str) -> None:
+        left = memoryview(text.encode("utf-8"))
+        length = self._length + len(left)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(self._length)
+            raise self._failed(error) from error
+        self._length = length
+
+    def _failed(self, error: OSError) -> FileError:
+        return FileError(f"cannot write {self.growing}: {error.strerror or error}")

@@ -1,0 +1,529 @@
+"""Frames in with their own times, annotated clips out. Knows nothing of faces. Needs PyAV (the `video` extra).
+
+A frame's time is what the stream says, less the start of the file, so that a variable frame rate and a late first
+frame are told as they are. Damaged frames are left out, and the end tells how many.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mien.errors import Damaged, FileError, InputError, MissingExtra
+from mien.storage import need_folder
+
+CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
+"""Suffixes of the clips that are written."""
+
+_TICKS = 90_000  # a second in a clip's own time; any usual frame rate is a whole number of them
+_BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
+_SHORT_S = 0.5  # a stream may end so much earlier than its head says
+_PART = 60  # frames from one that stands alone to the next; so many may be lost when writing is cut off
+_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}  # what MP4, QuickTime and Matroska all carry
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtra.of("video", "reading and writing video") from error
+    return av
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One frame of a video, its pixels still as the decoder left them.
+
+    Attributes:
+        number: Count of the frames before it, from the start that was asked for.
+        time_s: Its time in seconds from the start of the file; of a camera, from its first frame.
+        content: PyAV's frame.
+    """
+
+    number: int
+    time_s: float
+    content: Any
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, upright."""
+        width, height = self.content.width, self.content.height
+        return (height, width) if self._quarters % 2 else (width, height)
+
+    @property
+    def _quarters(self) -> int:
+        return int(round(self.content.rotation / 90) % 4)
+
+    def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The upright pixels, converted anew with every call."""
+        return self._upright(self.content.to_ndarray(format="rgb24"))
+
+    def grey(self, side: int) -> UInt8[np.ndarray, "h w"]:
+        """A small upright picture of its brightness, the longer side at `side` pixels."""
+        scale = side / max(self.content.width, self.content.height)
+        width, height = (max(1, round(length * scale)) for length in (self.content.width, self.content.height))
+        small = self.content.reformat(width, height, "gray", interpolation="AREA")
+        return self._upright(small.to_ndarray())
+
+    def _upright(self, pixels: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(pixels, self._quarters)) if self._quarters else pixels
+
+
+class VideoFile:
+    """A video file, or whatever else FFmpeg opens by name.
+
+    Args:
+        source: A path, or an address with `://`.
+        start_s: Leave out what is earlier, in seconds.
+        end_s: Leave out what is later; None: nothing.
+
+    Raises:
+        MissingExtra: PyAV is not installed.
+        FileError: The file is missing or may not be read.
+        Damaged: It is no video, or its head is missing.
+        InputError: The end is not after the start.
+    """
+
+    def __init__(self, source: str | PathLike[str], *, start_s: float = 0.0, end_s: float | None = None) -> None:
+        if start_s < 0 or (end_s is not None and not end_s > start_s):
+            raise InputError(f"expected a start from 0 s on and an end after it, but got {start_s} s and {end_s} s")
+        self.name, self.start_s, self.end_s = os.fspath(source), start_s, end_s
+        self._open()
+
+    def _open(self) -> None:
+        av = _av()
+        self._container = open_container(self.name)
+        covers = av.stream.Disposition.attached_pic  # the picture of a song is a stream too
+        streams = [each for each in self._container.streams.video if not each.disposition & covers]
+        if not streams:
+            self.close()
+            raise Damaged(f"{self.name} has no video stream, or its index is damaged; expected a video")
+        self._stream = streams[0]
+        self._stream.thread_type = "AUTO"
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the start to the end of what is read; None where the file's head does not tell."""
+        ends = [each for each in (self._whole_s(), self.end_s) if each is not None]
+        return max(0.0, min(ends) - self.start_s) if ends else None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._container.close()
+
+    def frames(self, *, after: tuple[int, float] | None = None) -> Iterator[Picture]:
+        """The frames in the order of their times.
+
+        Args:
+            after: Number and time of a frame: go on behind it.
+
+        Raises:
+            Damaged: After the last frame: the file breaks off, or some frames or all could not be decoded.
+            InputError: No frame is as late as the start.
+        """
+        number, last = after or (-1, -1.0)
+        begin, lost, lost_s, end = after[1] if after else self.start_s, 0, 0.0, 0.0
+        for content, time_s in self._decode(begin):
+            if self.end_s is not None and time_s >= self.end_s:
+                return
+            if time_s < begin or (after and time_s <= begin):
+                lost = 0  # what a seek lands on may lean on frames before it
+            elif content is None or time_s <= last:
+                lost, lost_s = lost + 1, lost_s if lost else max(last, 0.0)
+            else:
+                number, last = number + 1, time_s
+                end = time_s + float(content.duration * content.time_base)
+                yield Picture(number, time_s, content)
+        self._check_end(number, end, lost, lost_s)
+
+    def _check_end(self, number: int, end: float, lost: int, lost_s: float) -> None:
+        whole = self._whole_s()
+        if number < 0 and self.start_s and not lost:
+            raise InputError(f"{self.name} has no frame after {self.start_s:.2f} s; it may be shorter than that")
+        if number < 0:
+            raise Damaged(f"{self.name} has no frame that can be decoded; the file may be empty or damaged")
+        if whole is not None and end < whole - _SHORT_S:
+            raise Damaged(f"{self.name} breaks off after {end:.2f} s of {whole:.2f} s; all before that was read")
+        if lost:
+            frames = "1 frame" if lost == 1 else f"{lost} frames"
+            raise Damaged(f"{frames} of {self.name} could not be decoded, the first after {lost_s:.2f} s")
+
+    def _whole_s(self) -> float | None:
+        """The end of the last frame as the head tells it."""
+        if self._stream.duration is not None:
+            start = float((self._stream.start_time or 0) * self._stream.time_base)
+            return start + float(self._stream.duration * self._stream.time_base) - self._zero_s
+        if tag := self._stream.metadata.get("DURATION"):  # Matroska
+            hours, minutes, seconds = tag.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if len(self._container.streams) == 1 and self._container.duration:
+            return float(self._container.duration / 1e6)
+        return None
+
+    @property
+    def _zero_s(self) -> float:
+        return (self._container.start_time or 0) / 1e6
+
+    def _decode(self, begin: float) -> Iterator[tuple[Any, float]]:
+        """Frames from `begin` or earlier on, with their times; None in the place of one that cannot be decoded."""
+        if self._seek(begin - _BACK_S):
+            contents = self._contents()
+            head = next(contents, None)
+            if head is not None and head[1] <= begin:
+                yield head
+                yield from contents
+                return
+            self.close()  # it landed too late, which happens in files without a good index
+            self._open()
+        yield from self._contents()
+
+    def _seek(self, time_s: float) -> bool:
+        if time_s <= 0:
+            return False
+        try:
+            self._container.seek(int((time_s + self._zero_s) * 1e6))
+        except _av().FFmpegError:
+            self.close()
+            self._open()
+            return False
+        return True
+
+    def _contents(self) -> Iterator[tuple[Any, float]]:
+        time_s, rate = 0.0, float(self._stream.average_rate or 25)
+        for content in self._raw():
+            if content is not None:
+                # A bare stream has no times; its frame rate is all there is. Sums of fractions may miss 0 by a hair.
+                time_s = time_s + 1 / rate if content.time is None else content.time - self._zero_s
+                time_s = round(time_s, 6) + 0.0
+            yield content, time_s
+
+    def _raw(self) -> Iterator[Any]:
+        broken = _av().FFmpegError
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except broken:  # the file goes on as nonsense; the decoder still holds some frames before it
+                yield None
+                yield from self._stream.decode(None)
+                return
+            if packet is None:
+                return
+            try:
+                contents = packet.decode()
+            except broken:
+                contents = [None]
+            yield from (None if content is None or content.is_corrupt else content for content in contents)
+
+
+def open_container(name: str) -> Any:
+    """PyAV's container of a file or address, opened for reading.
+
+    Raises:
+        FileError, Damaged: As `VideoFile`.
+    """
+    av = _av()
+    try:
+        if "://" in name:
+            return av.open(name, metadata_errors="replace")
+        with open(name, "rb") as file:
+            if not file.read(1):
+                raise Damaged(f"{name} is empty; expected a video")
+        return av.open(f"file:{name}", metadata_errors="replace")  # no name of a file is an address
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
+        raise Damaged(f"{name} is no video that FFmpeg can read, or it breaks off before its index") from error
+    except (OSError, ValueError, av.FFmpegError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise FileError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+
+
+class Camera:
+    """A camera, through OpenCV. Its frames carry the times at which they came.
+
+    Args:
+        number: 0 for the first one.
+        end_s: Stop after so many seconds; None: never.
+
+    Raises:
+        FileError: There is no such camera, or it cannot be used.
+    """
+
+    duration_s = None
+
+    def __init__(self, number: int, *, end_s: float | None = None) -> None:
+        _av()
+        self.name, self.end_s = str(number), end_s
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(0)  # what it prints of a missing camera is longer than our line
+        self._capture = cv2.VideoCapture(number)
+        cv2.utils.logging.setLogLevel(level)
+        if not self._capture.isOpened():
+            raise FileError(f"cannot open camera {number}: there is none of this number, or another program has it")
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        self._capture.release()
+
+    def frames(self, *, after: tuple[int, float] | None = None) -> Iterator[Picture]:
+        """Frames as they come.
+
+        Args:
+            after: Number and time of a frame: count on from there.
+
+        Raises:
+            FileError: The camera has stopped.
+        """
+        number, last = after or (-1, 0.0)
+        begin = time.monotonic() - last
+        while True:
+            came, pixels = self._capture.read()
+            time_s = 0.0 if number < 0 else time.monotonic() - begin
+            if number < 0:
+                begin = time.monotonic()
+            if not came:
+                raise FileError(f"camera {self.name} has stopped after {time_s:.1f} s")
+            if self.end_s is not None and time_s >= self.end_s:
+                return
+            number += 1
+            yield Picture(number, time_s, _av().VideoFrame.from_ndarray(pixels, format="bgr24"))
+
+
+def open_video(source: str | PathLike[str] | int, *, start_s: float = 0.0, end_s: float | None = None) -> "Video":
+    """A camera for a number, also one written as text; a file for anything else.
+
+    Raises:
+        InputError: A start for a camera, or an end before the start.
+        FileError, Damaged, MissingExtra: As `VideoFile` and `Camera`.
+    """
+    if isinstance(source, int) or (isinstance(source, str) and source.isdecimal() and not Path(source).exists()):
+        if start_s:
+            raise InputError("a camera has no start to skip to; leave the start out")
+        return Camera(int(source), end_s=end_s)
+    return VideoFile(source, start_s=start_s, end_s=end_s)
+
+
+Video = VideoFile | Camera
+
+
+def sample(pictures: Iterator[Picture], every_s: float, *, after_s: float | None = None) -> Iterator[Picture]:
+    """The first picture at or after each multiple of `every_s` seconds; all of them for 0.
+
+    Args:
+        pictures: In the order of their times.
+        every_s: Seconds.
+        after_s: Time of the last picture that was taken before.
+    """
+    last = -1 if after_s is None or not every_s else _slot(after_s, every_s)
+    for picture in pictures:
+        if every_s:
+            slot = _slot(picture.time_s, every_s)
+            if slot <= last:
+                continue
+            last = slot
+        yield picture
+
+
+def _slot(time_s: float, every_s: float) -> int:
+    return int(time_s / every_s + 1e-6)  # a time that should be a multiple may be a hair less
+
+
+def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
+    """Refuse a clip's file name before long work rather than after it.
+
+    Raises:
+        InputError: Its suffix is none of `CLIPS`, or it is the source itself.
+        FileError: Its folder is not there.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in CLIPS:
+        raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
+    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError(f"the clip would replace the video itself, {source}; give it another name")
+    need_folder(path)
+
+
+class ClipWriter:
+    """An H.264 clip, written frame by frame, with the sound of the file that the frames came from.
+
+    What is there stays playable when writing ends early: MP4 is written in fragments, which are joined at the end.
+
+    Args:
+        path: A file with one of the suffixes `CLIPS`; an older one is replaced.
+        size: Width and height of the pictures, in pixels. H.264 needs even ones: an odd one loses a pixel.
+        source: A video file whose first sound is copied, or encoded as AAC where a clip cannot carry it as it is.
+
+    Raises:
+        InputError, FileError: As `check_clip`.
+        FileError: The clip cannot be written.
+    """
+
+    def __init__(self, path: str | PathLike[str], size: tuple[int, int], *, source: str | None = None) -> None:
+        av = _av()
+        self.path = Path(path)
+        check_clip(self.path, source)
+        self._size = size[0] // 2 * 2, size[1] // 2 * 2
+        self._times: list[float] = []  # of the first frame, the one before the last, the last
+        parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
+        options = parts if self.path.suffix.lower() != ".mkv" else {}
+        try:
+            self._container = av.open(f"file:{self.path}", "w", options=options)
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+        # No frames that lean on later ones: they would shift all times by their delay.
+        options = {"preset": "veryfast", "crf": "21", "bf": "0", "g": str(_PART)}
+        self._stream = self._container.add_stream("libx264", rate=30, options=options)
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
+        self._sound = _Sound(source, self._container) if source else None
+        try:
+            self._container.start_encoding()
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+
+    def add(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> None:
+        """Append a frame.
+
+        Args:
+            image: RGB pixels.
+            time_s: Its time in the source, later than that of the frame before.
+
+        Raises:
+            FileError: It cannot be written.
+        """
+        av = _av()
+        self._times = [*(self._times[:1] or [time_s]), self._times[-1] if self._times else time_s, time_s]
+        width, height = self._size
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
+        frame.pts, frame.time_base = round((time_s - self._times[0]) * _TICKS), Fraction(1, _TICKS)
+        try:
+            self._container.mux(self._stream.encode(frame))
+            if self._sound:
+                self._sound.copy(self._times[0], time_s)
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Write what is left, and the index.
+
+        Raises:
+            FileError: It cannot be written; what was written before can be played.
+        """
+        av = _av()
+        try:
+            try:
+                if self._times:
+                    self._container.mux(self._stream.encode())
+                    first, before, last = self._times
+                    if self._sound:
+                        self._sound.copy(first, last + (last - before))
+            finally:
+                self._container.close()
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+        finally:
+            if self._sound:
+                self._sound.close()
+
+    def _failed(self, error: Exception) -> FileError:
+        return FileError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
+
+
+class _Sound:
+    """The first sound of a file on its way into a clip; nothing where there is none."""
+
+    def __init__(self, source: str, clip: Any) -> None:
+        self._container, self._clip = open_container(source), clip
+        self._stream = next(iter(self._container.streams.audio), None)
+        self._copied = self._stream is not None and self._stream.codec_context.name.removesuffix("float") in _SOUND
+        if self._copied:
+            self._output = clip.add_stream_from_template(self._stream)
+        elif self._stream is not None:
+            self._output = clip.add_stream("aac", rate=self._stream.rate)
+        self._parts: Iterator[tuple[float, list[Any]]] | None = None
+        self._waiting: tuple[float, list[Any]] | None = None
+
+    def copy(self, first_s: float, until_s: float) -> None:
+        """Bring the sound up to a time of the source; `first_s` is where the clip starts."""
+        if self._parts is None:
+            self._parts = self._shifted(first_s) if self._stream is not None else iter(())
+            self._waiting = next(self._parts, None)
+        while self._waiting is not None and self._waiting[0] < until_s:
+            self._clip.mux(self._waiting[1])
+            self._waiting = next(self._parts, None)
+
+    def _shifted(self, first_s: float) -> Iterator[tuple[float, list[Any]]]:
+        """Packets for the clip and their times in the source."""
+        broken = _av().FFmpegError
+        zero_s = (self._container.start_time or 0) / 1e6
+        try:
+            for part in (self._container.demux if self._copied else self._container.decode)(self._stream):
+                if part.pts is None:  # the mark at the end
+                    continue
+                time_s, shift = float(part.pts * part.time_base) - zero_s, round((first_s + zero_s) / part.time_base)
+                if time_s < first_s:
+                    continue
+                part.pts -= shift
+                if self._copied:
+                    part.dts, part.stream = part.dts - shift, self._output
+                # The encoder starts before 0, which would push all pictures back.
+                yield time_s, [part] if self._copied else [each for each in self._output.encode(part) if each.pts >= 0]
+        except broken:  # a damaged file: `VideoFile` tells of it
+            return
+        if not self._copied:
+            yield first_s, self._output.encode(None)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class Window:
+    """A live window; Escape, Q or closing it ends the show.
+
+    Args:
+        title: Stands above it.
+
+    Raises:
+        InputError: There is no display.
+    """
+
+    def __init__(self, title: str) -> None:
+        bare = sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+        try:
+            if not bare:
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error:  # OpenCV was built without windows
+            bare = True
+        if bare:
+            raise InputError(
+                "there is no display for a live window; use --rows FILE for a table, --out clip.mp4 for an annotated "
+                "clip, or mien serve for a page in a browser"
+            )
+        self._title = title
+        self._begin: float | None = None
+
+    def show(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> bool:
+        """Show RGB pixels, not before their time has come.
+
+        Returns:
+            Whether to go on.
+        """
+        cv2.imshow(self._title, image[..., ::-1])
+        now = time.monotonic()
+        self._begin = now - time_s if self._begin is None else self._begin
+        key = cv2.waitKey(max(1, round((self._begin + time_s - now) * 1000)))
+        return key not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+
+    def close(self) -> None:
+        """Take the window away."""
+        cv2.destroyWindow(self._title)

@@ -1,0 +1,302 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from clips import SIZE, encode, one_face, scene, turn
+from mien.errors import Damaged, FileError, InputError
+from mien.reading.video import Camera, ClipWriter, Picture, VideoFile, Window, open_video, sample
+
+
+def plain(count: int) -> list[np.ndarray]:
+    """Frames whose brightness tells their number."""
+    return [np.full((96, 128, 3), 20 + 4 * k, np.uint8) for k in range(count)]
+
+
+def numbers(pictures: list[Picture]) -> Any:
+    """To compare with a list of numbers."""
+    return pytest.approx([(float(each.rgb().mean()) - 20) / 4 for each in pictures], abs=0.9)
+
+
+def test_times_are_those_of_the_stream(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.4, 0.44, 1.5, 1.501]
+    clip = encode(tmp_path / "vfr.mp4", plain(6), times=times)
+    pictures = list(VideoFile(clip).frames())
+    assert [each.time_s for each in pictures] == pytest.approx(times, abs=1e-4)
+    assert [each.number for each in pictures] == list(range(6))
+    assert numbers(pictures) == list(range(6))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.mov"])
+def test_containers_that_start_late_start_at_zero(name: str, tmp_path: Path) -> None:
+    clip = encode(tmp_path / name, plain(20), rate=25)
+    pictures = list(VideoFile(clip).frames())
+    assert [each.time_s for each in pictures] == pytest.approx([k / 25 for k in range(20)], abs=2e-3)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_honoured(degrees: int, tmp_path: Path) -> None:
+    image = np.zeros((96, 160, 3), np.uint8)
+    image[:48, :80] = 255, 0, 0  # red in the corner at the upper left
+    clip = encode(tmp_path / "turned.mp4", [image] * 3)
+    turn(clip, degrees)
+    picture = next(VideoFile(clip).frames())
+    expected = np.rot90(image, -degrees // 90)
+    assert picture.size == (expected.shape[1], expected.shape[0])
+    assert np.abs(picture.rgb().astype(int) - expected).mean() < 4
+    small = picture.grey(80)
+    assert small.shape == (expected.shape[0] // 2, expected.shape[1] // 2)
+    y, x = (np.argwhere(expected[::2, ::2, 0] > 0)).mean(0)
+    assert small[int(y), int(x)] > 40
+
+
+def test_start_and_end_and_going_on(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "a.mp4", plain(50), rate=10)
+    some = list(VideoFile(clip, start_s=2.5, end_s=3.0).frames())
+    assert numbers(some) == [25, 26, 27, 28, 29]
+    assert [each.number for each in some] == [0, 1, 2, 3, 4]
+    rest = list(VideoFile(clip).frames(after=(30, 3.0)))
+    assert numbers(rest) == list(range(31, 50))
+    assert [each.number for each in rest] == list(range(31, 50))
+    assert VideoFile(clip, start_s=2.5, end_s=3.0).duration_s == pytest.approx(0.5)
+    assert VideoFile(clip).duration_s == pytest.approx(5.0)
+
+
+def test_samples_are_taken_by_time(tmp_path: Path) -> None:
+    times = [0.0, 0.1, 0.19, 0.21, 0.3, 0.9, 0.95, 1.0]
+    clip = encode(tmp_path / "vfr.mkv", plain(8), times=times)
+    taken = list(sample(VideoFile(clip).frames(), 0.2))
+    assert [each.number for each in taken] == [0, 3, 5, 7]
+    again = list(sample(VideoFile(clip).frames(after=(3, 0.21)), 0.2, after_s=0.21))
+    assert [each.number for each in again] == [5, 7]
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.mp4", {"movflags": "faststart"}), ("a.mkv", {}), ("a.ts", {})])
+def test_a_truncated_file_gives_what_is_there_and_says_where_it_breaks(
+    name: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3)).astype(np.uint8)
+    clip = encode(tmp_path / name, noise, rate=10, options=options)
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) // 2])
+    pictures = []
+    with pytest.raises(Damaged, match=r"2\.\d+ s|3\.\d+ s"):  # noqa: PT012
+        for each in VideoFile(clip).frames():
+            pictures.append(each)
+    assert 25 <= len(pictures) <= 35
+    assert [each.time_s for each in pictures] == pytest.approx([k / 10 for k in range(len(pictures))], abs=2e-3)
+
+
+def test_a_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3)).astype(np.uint8)
+    clip = encode(tmp_path / "a.mp4", noise, rate=10)
+    content = bytearray(clip.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3_000] = bytes(b ^ 0x5A for b in content[middle : middle + 3_000])
+    clip.write_bytes(content)
+    pictures = []
+    with pytest.raises(Damaged, match="could not be decoded"):  # noqa: PT012
+        for each in VideoFile(clip).frames():
+            pictures.append(each)
+    assert 55 <= len(pictures) < 60
+    assert pictures[-1].time_s == pytest.approx(5.9)
+
+
+def test_bad_files_are_told_apart(tmp_path: Path, collins: Path) -> None:
+    (tmp_path / "text.mp4").write_text("this is no video " * 100)
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(Damaged, match="is no video"):
+        VideoFile(tmp_path / "text.mp4")
+    with pytest.raises(Damaged, match="is empty"):
+        VideoFile(tmp_path / "empty.mp4")
+    with pytest.raises(FileError, match=r"missing\.mp4"):
+        VideoFile(tmp_path / "missing.mp4")
+    with pytest.raises(FileError, match="directory"):
+        VideoFile(tmp_path)
+    headless = encode(tmp_path / "headless.mp4", plain(10))
+    headless.write_bytes(headless.read_bytes()[:-600])
+    with pytest.raises(Damaged, match="index"):
+        VideoFile(headless)
+
+
+def test_a_song_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.m4a"), "w") as out:
+        stream = out.add_stream("aac", rate=48_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 48_000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    with pytest.raises(Damaged, match="no video stream"):
+        VideoFile(tmp_path / "song.m4a")
+
+
+def test_zero_frames(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "a.mkv", plain(1))
+    content = clip.read_bytes()
+    clip.write_bytes(content[: content.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster of Matroska
+    with pytest.raises(Damaged, match="no frame|index"):
+        list(VideoFile(clip).frames())
+
+
+def test_a_start_beyond_the_end_is_a_mistake(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "a.mp4", plain(10))
+    with pytest.raises(InputError, match="no frame after 9"):
+        list(VideoFile(clip, start_s=9).frames())
+    with pytest.raises(InputError, match="start"):
+        VideoFile(clip, start_s=3, end_s=2)
+
+
+def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FileError, match="camera 63"):
+        open_video("63")
+    with pytest.raises(InputError, match="start"):
+        open_video(63, start_s=1)
+    assert capfd.readouterr() == ("", "")
+
+
+class FakeCapture:
+    """Five frames of OpenCV's kind, blue first, and then nothing."""
+
+    def __init__(self, number: int) -> None:
+        self.left = 5
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[..., 2] = 200
+        return (True, image) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.left = 0
+
+
+def test_a_camera_gives_red_for_red_and_rising_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    camera = Camera(0)
+    pictures = []
+    with pytest.raises(FileError, match="has stopped"):  # noqa: PT012
+        for each in camera.frames():
+            pictures.append(each)
+    assert len(pictures) == 5
+    assert tuple(pictures[0].rgb()[0, 0]) == (200, 0, 0)
+    times = [each.time_s for each in pictures]
+    assert times[0] == 0
+    assert times == sorted(times)
+
+
+def test_a_number_that_is_a_file_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode(tmp_path / "a.mkv", plain(3)).rename(tmp_path / "7")
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(open_video("7"), VideoFile)
+
+
+def sounds(path: Path) -> tuple[str, np.ndarray]:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        heard = [each.to_ndarray() for each in container.decode(stream)]
+        return stream.codec_context.name, np.concatenate(heard, 1)
+
+
+@pytest.mark.parametrize(("name", "sound", "kept"), [("a.mp4", "aac", "aac"), ("a.mkv", "pcm_s16le", "aac")])
+def test_a_clip_keeps_times_and_sound(name: str, sound: str, kept: str, tmp_path: Path) -> None:
+    source = encode(tmp_path / name, plain(50), rate=25, sound=sound)
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(source))
+    for each in VideoFile(source).frames():
+        writer.add(each.rgb(), each.time_s)
+    writer.close()
+    pictures = list(VideoFile(tmp_path / "out.mp4").frames())
+    assert [each.time_s for each in pictures] == pytest.approx([k / 25 for k in range(50)], abs=2e-3)
+    assert numbers(pictures) == list(range(50))
+    codec, heard = sounds(tmp_path / "out.mp4")
+    assert codec == kept
+    assert heard.shape[1] / 48_000 == pytest.approx(2.0, abs=0.1)
+    if sound == kept:  # copied, not encoded again
+        assert np.allclose(heard[:, 4096:90_000], sounds(source)[1][:, 4096:90_000], atol=1e-3)
+    assert np.abs(heard).max() > 0.1
+
+
+def test_a_part_of_a_clip_has_the_sound_of_that_part(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mp4", plain(50), rate=25, sound="aac")
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(source))
+    for each in VideoFile(source, start_s=0.5, end_s=1.0).frames():
+        writer.add(each.rgb(), each.time_s)
+    writer.close()
+    assert next(VideoFile(tmp_path / "out.mp4").frames()).time_s == pytest.approx(0, abs=0.03)
+    assert sounds(tmp_path / "out.mp4")[1].shape[1] / 48_000 == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_clip_is_h264_even_where_sides_are_odd(tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / "odd.mp4", (129, 97))
+    for k in range(3):
+        writer.add(np.full((97, 129, 3), 80, np.uint8), k / 25)
+    writer.close()
+    with av.open(str(tmp_path / "odd.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 128, 96)
+
+
+def test_a_clip_that_was_cut_off_can_be_played(tmp_path: Path) -> None:
+    """As after a kill: what is on the disk while the writer is still at work."""
+    writer = ClipWriter(tmp_path / "out.mp4", SIZE)
+    for k, image in enumerate(list(one_face(60)) * 10):
+        writer.add(image, k / 25)
+    (tmp_path / "seen.mp4").write_bytes((tmp_path / "out.mp4").read_bytes())
+    writer.close()
+    pictures = []
+    try:
+        for each in VideoFile(tmp_path / "seen.mp4").frames():
+            pictures.append(each)
+    except Damaged:
+        pass
+    assert len(pictures) > 100
+
+
+def test_clips_are_refused_early(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mp4", plain(3))
+    with pytest.raises(InputError, match="mp4"):
+        ClipWriter(tmp_path / "a.gif", SIZE)
+    with pytest.raises(InputError, match="replace the video itself"):
+        ClipWriter(source, SIZE, source=str(source))
+    with pytest.raises(FileError, match="not there"):
+        ClipWriter(tmp_path / "none" / "a.mp4", SIZE)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(FileError, match=r"folder\.mp4"):
+        ClipWriter(tmp_path / "folder.mp4", SIZE)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is always full")
+def test_a_full_disk_under_a_clip(tmp_path: Path) -> None:
+    (tmp_path / "full.mkv").symlink_to("/dev/full")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 240, 320, 3)).astype(np.uint8)
+
+    def write() -> None:
+        writer = ClipWriter(tmp_path / "full.mkv", (320, 240))
+        try:
+            for k, image in enumerate(noise):
+                writer.add(image, k / 25)
+        finally:
+            writer.close()
+
+    with pytest.raises(FileError, match="No space left"):
+        write()
+
+
+def test_without_a_display_a_window_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(InputError, match="--rows"):
+        Window("x")
+
+
+def test_scenes_have_no_face() -> None:
+    from mien.reading.faces import CenterFace
+
+    assert CenterFace().find(scene()) == []
