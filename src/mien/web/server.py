@@ -109,6 +109,7 @@ def make_server(app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> uv
         "h11_max_incomplete_event_size": _HEAD,
         "ws_max_size": limits.body,
         "ws_per_message_deflate": False,  # frames are compressed already
+        "timeout_keep_alive": 30,  # longer than clients keep an idle connection, or both might meet in the middle
         "timeout_graceful_shutdown": int(limits.seconds) + 5,
     }
     return _Server(uvicorn.Config(app, **options), ready)
