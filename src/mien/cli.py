@@ -329,6 +329,8 @@ def serve(
                     streams=max_streams, seconds=timeout)
     if "*" in (allow_origin or ()):
         raise InputError("--allow-origin takes an origin such as https://example.org, not a wildcard")
+    if token and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise InputError("--token should be printable ASCII without spaces at its ends, or headers cannot carry it")
     recognizer = load_model(model, views=views)
     listener = listen(host, port)
     address = f"[{host}]" if ":" in host else host

@@ -1,5 +1,6 @@
 """The process: how it starts, what it says, how it ends, and clients that dawdle."""
 
+import importlib.util
 import json
 import re
 import signal
@@ -14,7 +15,8 @@ import httpx
 import pytest
 from serving import COLLINS, serving, two_faces
 
-from mien.errors import InputError
+from mien.cli import app
+from mien.errors import InputError, MissingExtra
 from mien.web.limits import Limits
 from mien.web.server import listen
 
@@ -63,6 +65,32 @@ def test_an_open_address_without_a_token_is_warned_of(arguments: list[str], warn
         running.terminate()
         _, err = running.communicate(timeout=60)
     assert ("--token" in err) == warned
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--allow-origin", "*"], "not a wildcard"),
+        (["--token", "ü"], "printable ASCII"),
+        (["--model", "mien-smal"], "did you mean 'mien-small'"),
+        (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),  # not an address of ours
+        (["--timeout", "0"], "--timeout"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_served(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", "serve", "--port", "0", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_bare_install_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastapi" else real(name))
+    with pytest.raises(MissingExtra, match=r"fastapi not found.*pip install 'mien\[web\]'"):
+        app(["serve", "--port", "0"], standalone_mode=False)
 
 
 def test_a_taken_port_is_told() -> None:

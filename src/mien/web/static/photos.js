@@ -135,7 +135,9 @@ export function startPhotos(announce) {
     announce,
     changed: () => {
       const photos = results.all();
-      document.getElementById("photo-tools").hidden = !results.container.children.length;
+      const any = results.container.children.length > 0;
+      document.getElementById("photo-tools").hidden = !any;
+      document.getElementById("drop").classList.toggle("is-slim", any);
       const faces = photos.reduce((sum, photo) => sum + photo.faces.length, 0);
       document.getElementById("photo-count").textContent = `${plural(photos.length, "photo")}, ${plural(faces, "face")}`;
     },
