@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -137,11 +138,12 @@ async def _work(service: Service, request: Request, source: str, read: Read) -> 
         raise _late(seconds, sent=came is not None) from error
 
 
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An image of several that could not be read."""
 
-    def __init__(self, source: str, refusal: Refusal) -> None:
-        self.source, self.refusal = source, refusal
+    source: str
+    refusal: Refusal
 
 
 async def _one(image: Upload, read: Read) -> Photo | Failure:

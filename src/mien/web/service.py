@@ -36,6 +36,7 @@ class Service:
 
     def __init__(self, recognizer: Recognizer, limits: Limits, metrics: Metrics) -> None:
         self.recognizer, self.limits, self.metrics = recognizer, limits, metrics
+        self.detector = recognizer.detector  # makes it now: the first requests come at once, and would make two
         self._waiting = 0
         self._streams = 0
         # Two threads at least: one decodes while the other one's detection has the cores.
