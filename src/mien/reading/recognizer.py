@@ -167,9 +167,7 @@ class Recognizer:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
         try:
             # From bytes, so that a model cannot name other files to load.
-            self._session = ort.InferenceSession(
-                content, session_options(threads, spin), providers=list(providers)
-            )
+            self._session = ort.InferenceSession(content, session_options(threads, spin), providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
         self._spin = spin
