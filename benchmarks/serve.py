@@ -29,12 +29,12 @@ from mien.reading.recognizer import Recognizer, load_model
 PORTRAIT = Path(__file__).parent.parent / "examples" / "eileen-collins.jpg"
 
 
-def photos(count: int = 16) -> list[bytes]:
+def photos(count: int = 7) -> list[bytes]:
     """Different photos of 640 x 480 pixels with one face each."""
     portrait = Image.open(PORTRAIT).convert("RGB").resize((480, 480))
     made = []
     for number in range(count):
-        canvas = Image.new("RGB", (640, 480), (90, 110, 90 + 8 * number))
+        canvas = Image.new("RGB", (640, 480), (90, 110, 90 + 20 * number))
         canvas.paste(portrait, (10 * number, 0))
         buffer = BytesIO()
         canvas.save(buffer, "JPEG", quality=88)
