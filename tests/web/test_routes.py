@@ -99,11 +99,11 @@ def test_sources_have_a_limit(server: Running) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
 
 
-def test_schemathesis_finds_no_fault(server: Running) -> None:
+def test_schemathesis_finds_no_fault(server: Running, tmp_path: Path) -> None:
     """Requests made up from the description, valid and not: every answer is one that the description names."""
     command = [Path(sys.executable).parent / "schemathesis", "run", f"http://127.0.0.1:{server.port}/openapi.json",
                "--max-examples", "20", "--generation-deterministic", "--no-color",
                "--phases", "examples,coverage,fuzzing",
                "--exclude-checks", "positive_data_acceptance"]  # not every string of bytes is an image
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)  # it leaves notes there
     assert done.returncode == 0, done.stdout[-6000:]
