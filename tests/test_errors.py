@@ -1,6 +1,16 @@
 import pytest
 
-from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra, NotFound, TrainingDiverged
+from mien.errors import (
+    Damaged,
+    FileError,
+    InputError,
+    MienError,
+    MissingExtra,
+    NotAnImage,
+    NotFound,
+    TooManyPixels,
+    TrainingDiverged,
+)
 
 
 @pytest.mark.parametrize(
@@ -9,6 +19,8 @@ from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra,
         (InputError, ValueError),
         (NotFound, LookupError),
         (FileError, OSError),
+        (TooManyPixels, InputError),
+        (NotAnImage, Damaged),
         (Damaged, ValueError),
         (MissingExtra, ImportError),
         (TrainingDiverged, ArithmeticError),

@@ -49,9 +49,26 @@ FLOORS = {
     "lab.training": 7,
     "lab.export": 8,
     "lab.quantize": 9,
-    "cli": 10,
+    "web.limits": 2,
+    "web.metrics": 2,
+    "web.schemas": 2,
+    "web.batching": 3,
+    "web.bodies": 3,
+    "web.gate": 3,
+    "web.service": 7,
+    "web.stream": 8,
+    "web.routes": 9,
+    "web.app": 10,
+    "web.server": 10,
+    "cli": 11,
 }
-WINGS = {"reading": set(), "measuring": {"reading.images", "reading.recognizer"}, "lab": None, "cli": None}
+WINGS = {
+    "reading": set(),
+    "measuring": {"reading.images", "reading.recognizer"},
+    "lab": None,
+    "web": {f"reading.{name}" for name in ("images", "faces", "recognizer", "tables", "tracks")},
+    "cli": None,
+}
 LAB_ONLY = {"torch", "lightning", "kornia", "torchmetrics", "onnxscript"}
 
 

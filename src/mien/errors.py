@@ -2,9 +2,11 @@
 
 MienError
  ├── InputError (ValueError)          an argument is not what the function takes
+ │    └── TooManyPixels               an image is larger than its reader allows
  ├── NotFound (LookupError)           no recipe, model, split ... of that name
  ├── FileError (OSError)              a file is missing or may not be read or written
  ├── Damaged (ValueError)             a file was read, but its content is not what it should be
+ │    └── NotAnImage                  it is of no image format that is known
  ├── MissingExtra (ImportError)       an optional dependency is not installed
  └── TrainingDiverged (ArithmeticError)
 
@@ -21,6 +23,10 @@ class MienError(Exception):
 
 class InputError(MienError, ValueError):
     """An argument is not what the function takes."""
+
+
+class TooManyPixels(InputError):
+    """An image is larger than its reader allows."""
 
 
 class NotFound(MienError, LookupError):
@@ -41,6 +47,10 @@ class FileError(MienError, OSError):
 
 class Damaged(MienError, ValueError):
     """A file was read, but its content is not what it should be."""
+
+
+class NotAnImage(Damaged):
+    """The content is of no image format that is known."""
 
 
 class MissingExtra(MienError, ImportError):

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from mien.errors import Damaged, FileError, InputError, MienError
+from mien.errors import Damaged, FileError, InputError, MienError, NotAnImage, TooManyPixels
 from mien.storage import write_whole
 
 ImageSource = str | PathLike[str] | bytes | np.ndarray | Image.Image
@@ -86,8 +86,8 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
 
     Raises:
         FileError: The file is missing, may not be read, or is a pipe or device.
-        Damaged: It is no image, is empty, or breaks off: half a picture is no picture.
-        InputError: An array or object of another kind, or more pixels than `max_pixels`.
+        Damaged: It is no image (NotAnImage), is empty, or breaks off: half a picture is no picture.
+        InputError: An array or object of another kind, or more pixels than `max_pixels` (TooManyPixels).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -117,10 +117,10 @@ def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[n
         file.seek(0)
         what = "is no image of a known format, or its head is damaged" if file.read(1) else "is empty"
         known = ", ".join(dict.fromkeys(FORMATS.values()))
-        raise Damaged(f"{name} {what}; expected one of {known}") from error
+        raise NotAnImage(f"{name} {what}; expected one of {known}") from error
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise InputError(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
+        raise TooManyPixels(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
     except _BROKEN as error:
         raise _damaged(name, error) from error
     with image:
@@ -151,7 +151,7 @@ def _damaged(name: str, error: Exception) -> MienError:
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
     if not 0 < width * height <= max_pixels:
-        raise InputError(
+        raise TooManyPixels(
             f"{name} has {width:,} x {height:,} pixels, but 1 to {max_pixels:,} are read; "
             "make it smaller, or pass max_pixels"
         )

@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
-from mien.reading.faces import CenterFace, Face, FaceDetector, crop
+from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options
 from mien.reading.images import ImageSource, open_image
 
 FORMAT = "mien-1"
@@ -145,6 +145,7 @@ class Recognizer:
         path: An .onnx file that mien exported.
         views: "single", or "mirror" to average with the mirrored face (twice the time).
         threads: Threads of ONNX Runtime; 0 leaves the choice to it.
+        spin: Let threads that wait for work keep their cores: quicker alone, wasteful where others want them.
         providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
@@ -159,6 +160,7 @@ class Recognizer:
         *,
         views: str = "single",
         threads: int = 0,
+        spin: bool = True,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         if views not in VIEWS:
@@ -172,14 +174,12 @@ class Recognizer:
             content = Path(path).read_bytes()
         except OSError as error:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what goes wrong is raised below; nothing else belongs on stderr
         try:
             # From bytes, so that a model cannot name other files to load.
-            self._session = ort.InferenceSession(content, options, providers=list(providers))
+            self._session = ort.InferenceSession(content, session_options(threads, spin), providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
+        self._spin = spin
         self.path = Path(path)
         self.card = Card.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
         self.views = views
@@ -199,7 +199,7 @@ class Recognizer:
     @cached_property
     def detector(self) -> FaceDetector:
         """Finds the faces for `read`; made when it is first needed, and may be replaced."""
-        return CenterFace()
+        return CenterFace(spin=self._spin)
 
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
         """The network's raw outputs in the order of `EXPRESSIONS`, before temperature and softmax; single view.
@@ -247,12 +247,14 @@ class Recognizer:
 
     def read_image(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Reading]:
         """`read` for an upright RGB image that is decoded already."""
+        faces, crops = self.find_faces(image)
+        rows = self.probabilities(crops)
+        return [self.reading(face, row, image.shape[1], image.shape[0]) for face, row in zip(faces, rows, strict=True)]
+
+    def find_faces(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"]]:
+        """First half of `read_image`: the faces, and each as the network takes it."""
         faces = self.detector.find(image)
-        crops = np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
-        return [
-            self.reading(face, row, image.shape[1], image.shape[0])
-            for face, row in zip(faces, self.probabilities(crops), strict=True)
-        ]
+        return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
 
     def reading(self, face: Face, row: Float32[np.ndarray, "7"], width: int, height: int) -> Reading:
         """What one row of `probabilities` says of a face in an image of `width` x `height` pixels."""
@@ -282,13 +284,16 @@ def model_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
 
 
-def load_model(model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "single", threads: int = 0) -> Recognizer:
+def load_model(
+    model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "single", threads: int = 0, spin: bool = True
+) -> Recognizer:
     """A recognizer by name or from a file.
 
     Args:
         model: The name of a model in the package, or the path of an .onnx file.
         views: "single", or "mirror" to average with the mirrored face.
         threads: Threads of ONNX Runtime; 0 leaves the choice to it.
+        spin: Let threads that wait for work keep their cores: quicker alone, wasteful where others want them.
 
     Raises:
         NotFound: No model has this name.
@@ -296,10 +301,10 @@ def load_model(model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "sing
     """
     known = model_files()
     if str(model) in known:
-        return Recognizer(known[str(model)], views=views, threads=threads)
+        return Recognizer(known[str(model)], views=views, threads=threads, spin=spin)
     if Path(model).suffix != ".onnx":
         raise NotFound.named("model", str(model), [*known, "(or the path of an .onnx file)"])
-    return Recognizer(model, views=views, threads=threads)
+    return Recognizer(model, views=views, threads=threads, spin=spin)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,124 @@
+"""The images in a request's body, whichever of the forms it has; nothing is written to disk."""
+
+import base64
+import binascii
+import sys
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from mien.web.limits import Limits, Refusal, too_large
+from mien.web.schemas import ImagesIn
+
+RAW = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
+"""Types of a raw body. The last is what `curl --data-binary` says of any file unless told otherwise."""
+
+_FORMS = "send an image as the raw body (Content-Type: image/jpeg), as multipart/form-data, or as JSON with base64"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One encoded image."""
+
+    source: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The images of one request, and whether it could have had several."""
+
+    images: list[Upload]
+    several: bool
+
+
+async def uploads(request: Request, limits: Limits, source: str) -> Uploads:
+    """Read a body, and stop as soon as it is too large.
+
+    Raises:
+        Refusal: It is too large, of another type, or not what its type says.
+    """
+    kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        images = await _multipart(request, limits)
+        several = True
+    elif kind == "application/json":
+        fields = _fields(await _body(request, limits))
+        several = fields.images is not None
+        images = [Upload(fields.source, _decode(text)) for text in fields.images or [fields.image or ""]]
+    elif kind.startswith(RAW):
+        several = False
+        images = [Upload(source, await _body(request, limits))]
+    else:
+        raise Refusal(415, "wrong_type", f"expected an image, but the Content-Type is {kind[:80]!r}", _FORMS)
+    if len(images) > limits.images:
+        raise _too_many(limits)
+    if not all(image.content for image in images):
+        raise Refusal(400, "empty_body", "an image has no bytes", _FORMS)
+    return Uploads(images, several)
+
+
+async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.body:
+        raise too_large(limits.body)
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limits.body:
+                raise too_large(limits.body)
+            yield chunk
+    except ClientDisconnect as error:
+        raise Refusal(400, "cut_off", "the connection ended before the body did", "send it again") from error
+
+
+async def _body(request: Request, limits: Limits) -> bytes:
+    return b"".join([chunk async for chunk in _chunks(request, limits)])
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = sys.maxsize  # Starlette would write what is larger than a megabyte to a temporary file
+
+
+async def _multipart(request: Request, limits: Limits) -> list[Upload]:
+    parser = _InMemory(request.headers, _chunks(request, limits), max_files=limits.images, max_fields=limits.images)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many"):
+            raise _too_many(limits) from error
+        raise Refusal(400, "bad_multipart", f"the body is no multipart/form-data: {error.message}", _FORMS) from error
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    if not files:
+        raise Refusal(400, "no_image", "the form has no file", "add one with curl: -F image=@photo.jpg")
+    return [Upload(file.filename or "image", await file.read()) for file in files]
+
+
+def _fields(body: bytes) -> ImagesIn:
+    try:
+        return ImagesIn.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        message = f"the JSON is not as expected, at {where}: {first['msg']}"
+        hint = 'send {"image": "<base64>"} or {"images": ["<base64>", ...]}'
+        raise Refusal(422, "bad_json", message, hint) from error
+
+
+def _decode(text: str) -> bytes:
+    data = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:  # ValueError: characters beyond ASCII
+        message = f"an image is not base64: {error}"
+        raise Refusal(422, "bad_base64", message, "encode the file's bytes, without line breaks") from error
+
+
+def _too_many(limits: Limits) -> Refusal:
+    message = f"a request may have {limits.images} images, and this one has more"
+    return Refusal(413, "too_many_images", message, "send them in several requests")

@@ -1,0 +1,70 @@
+"""What the server refuses, and how it says so: every error is {"error": {"code", "message", "hint"}}."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mien.errors import Damaged, MienError, NotAnImage, TooManyPixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one request, and all of them together, may ask for.
+
+    Attributes:
+        body: Bytes of a request's body, and of a frame of a stream.
+        pixels: Width times height of an image.
+        images: Images in one request.
+        waiting: Requests that are worked on or wait; beyond, new ones are refused.
+        streams: Open streams.
+        seconds: From a request's head to its answer; also for the head itself.
+    """
+
+    body: int = 20_000_000
+    pixels: int = 50_000_000
+    images: int = 64
+    waiting: int = 128
+    streams: int = 8
+    seconds: float = 30.0
+
+
+class Refusal(MienError):
+    """A request that gets an error for an answer.
+
+    Args:
+        status: HTTP status.
+        code: A word for programs.
+        message: What was expected and what came.
+        hint: What to do.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, code: str, message: str, hint: str, headers: Mapping[str, str] | None = None):
+        super().__init__(message)
+        self.status, self.code, self.message, self.hint = status, code, message, hint
+        self.headers = dict(headers or {})
+
+    def to_object(self) -> dict[str, dict[str, str]]:
+        """The answer's body."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
+
+def too_large(limit: int) -> Refusal:
+    """For a body of more than `limit` bytes."""
+    return Refusal(
+        413,
+        "body_too_large",
+        f"a request may have {limit:,} bytes, and this one has more",
+        "send a smaller or more compressed image, fewer images at once, or start the server with a larger --max-body",
+    )
+
+
+def of_image(error: MienError) -> Refusal:
+    """The refusal for an image that could not be read."""
+    if isinstance(error, NotAnImage):
+        return Refusal(415, "not_an_image", str(error), "send JPEG, PNG, WebP or another of these formats")
+    if isinstance(error, TooManyPixels):
+        hint = "scale the image down, or start the server with a larger --max-pixels"
+        return Refusal(422, "too_many_pixels", str(error), hint)
+    if isinstance(error, Damaged):
+        return Refusal(422, "damaged_image", str(error), "open the image in a viewer and save it again")
+    return Refusal(422, "unreadable_image", str(error), "convert the image to JPEG or PNG")

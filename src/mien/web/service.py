@@ -1,0 +1,140 @@
+"""Encoded images to readings, for many callers at once, with one detector and one network.
+
+It knows nothing of HTTP.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mien.errors import MienError
+from mien.reading.faces import Face
+from mien.reading.images import grey, open_image, resize
+from mien.reading.recognizer import SIDE, Recognizer
+from mien.reading.tables import Photo
+from mien.web.batching import Batcher, Rows
+from mien.web.limits import Limits, Refusal, of_image
+from mien.web.metrics import Metrics
+
+T = TypeVar("T")
+
+
+class Service:
+    """Reads images: decoding and detection in a few threads, the network over batches.
+
+    Args:
+        recognizer: The model, with its detector.
+        limits: What is refused.
+        metrics: Where it counts.
+    """
+
+    def __init__(self, recognizer: Recognizer, limits: Limits, metrics: Metrics) -> None:
+        self.recognizer, self.limits, self.metrics = recognizer, limits, metrics
+        self.detector = recognizer.detector  # makes it now: the first requests come at once, and would make two
+        self._waiting = 0
+        self._streams = 0
+        # Two threads at least: one decodes while the other one's detection has the cores.
+        self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "mien-image")
+        self._network = ThreadPoolExecutor(1, "mien-network")
+        self._batcher = Batcher(recognizer.probabilities, self._network, seen=metrics.batch.observe)
+
+    def close(self) -> None:
+        """End the threads, once what runs has ended."""
+        self._pool.shutdown()
+        self._network.shutdown()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place among those who are served.
+
+        Raises:
+            Refusal: All are taken.
+        """
+        if self._waiting >= self.limits.waiting:
+            raise _busy(f"{self._waiting} requests are waiting already", "--max-waiting")
+        self._waiting += 1
+        self.metrics.waiting.set(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.metrics.waiting.set(self._waiting)
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """A place for a stream.
+
+        Raises:
+            Refusal: All are taken.
+        """
+        if self._streams >= self.limits.streams:
+            raise _busy(f"{self._streams} streams are open already", "--max-streams")
+        self._streams += 1
+        self.metrics.streams.set(self._streams)
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            self.metrics.streams.set(self._streams)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do something slow in the pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def read(self, content: bytes, source: str) -> Photo:
+        """Find and read the faces of one encoded image.
+
+        Raises:
+            Refusal: It cannot be read.
+        """
+
+        def find() -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"], tuple[int, ...]]:
+            image = self._open(content)
+            return *self.recognizer.find_faces(image), image.shape
+
+        with self._batcher.announced():
+            faces, crops, shape = await self.run(find)
+        rows = await self._batcher.ask(crops)
+        self.metrics.faces.inc(len(faces))
+        return self._photo(source, shape, faces, rows)
+
+    async def read_crop(self, content: bytes, source: str) -> Photo:
+        """Read one encoded image that is a face and nothing else: its edge is the face's box.
+
+        Raises:
+            Refusal: It cannot be read.
+        """
+
+        def cut() -> tuple[UInt8[np.ndarray, "1 48 48"], tuple[int, ...]]:
+            image = self._open(content)
+            same = image.shape[:2] == (SIDE, SIDE)
+            return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
+
+        with self._batcher.announced():
+            crop, shape = await self.run(cut)
+        rows = await self._batcher.ask(crop)
+        self.metrics.faces.inc()
+        face = Face(box=(0.0, 0.0, float(shape[1]), float(shape[0])), score=1.0, landmarks=())
+        return self._photo(source, shape, [face], rows)
+
+    def _photo(self, source: str, shape: tuple[int, ...], faces: list[Face], rows: Rows) -> Photo:
+        height, width = shape[:2]
+        readings = [self.recognizer.reading(face, row, width, height) for face, row in zip(faces, rows, strict=True)]
+        return Photo(source, width, height, self.recognizer.name, readings)
+
+    def _open(self, content: bytes) -> UInt8[np.ndarray, "H W 3"]:
+        try:
+            return open_image(content, max_pixels=self.limits.pixels)
+        except MienError as error:
+            raise of_image(error) from error
+
+
+def _busy(message: str, option: str) -> Refusal:
+    hint = f"try again in a second, or start the server with a larger {option}"
+    return Refusal(503, "busy", message, hint, {"Retry-After": "1"})

@@ -1,0 +1,51 @@
+// Starts the page: views, theme, announcements.
+
+import { startCamera } from "./camera.js";
+import { startPhotos } from "./photos.js";
+import { startScores } from "./scores.js";
+
+const VIEWS = ["photos", "camera", "scores"];
+const LOCAL = ["127.0.0.1", "localhost", "[::1]"];
+
+const announcer = document.getElementById("announcer");
+const announce = (text) => { announcer.textContent = text; };
+
+function startTheme() {
+  const button = document.getElementById("theme");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement;
+  const now = () => root.dataset.theme ?? (dark.matches ? "dark" : "light");
+  const tell = () => button.setAttribute("aria-pressed", String(now() === "dark"));
+  button.addEventListener("click", () => {
+    root.dataset.theme = now() === "dark" ? "light" : "dark";
+    localStorage.setItem("mien-theme", root.dataset.theme);
+    tell();
+  });
+  dark.addEventListener("change", tell);
+  tell();
+}
+
+function startViews(camera) {
+  const show = () => {
+    const name = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "photos";
+    for (const view of VIEWS) document.getElementById(`view-${view}`).hidden = view !== name;
+    for (const link of document.querySelectorAll(".views a")) {
+      if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (name !== "camera") camera.stop();
+    document.title = `mien · ${document.querySelector(`#view-${name} h1`).textContent}`;
+  };
+  addEventListener("hashchange", show);
+  show();
+}
+
+for (const place of document.querySelectorAll("[data-privacy]")) {
+  place.textContent = LOCAL.includes(location.hostname)
+    ? "Nothing leaves this machine, and nothing is stored."
+    : `Pictures go to the server at ${location.hostname} and nowhere else; it stores nothing.`;
+}
+startTheme();
+startPhotos(announce);
+startViews(startCamera(announce));
+startScores();

@@ -1,0 +1,160 @@
+// Photos in, cards out.
+
+import { call, card as modelCard } from "./api.js";
+import { drawBoxes, facePanel, inWords } from "./faces.js";
+import { save, toCsv, toJson } from "./tables.js";
+
+const SHOWN = 1600; // pixels of a card's longer side at most
+
+const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+const stem = (name) => name.replace(/\.[^.]*$/, "") || "photo";
+
+/** A list of cards in `container`. */
+export class Results {
+  constructor(container, { announce, changed = () => {} }) {
+    Object.assign(this, { container, announce, changed, photos: new Map() });
+  }
+
+  /** All readings, the newest photo first. */
+  all() {
+    return [...this.container.children].map((card) => this.photos.get(card)).filter(Boolean);
+  }
+
+  clear() {
+    this.photos.clear();
+    this.container.replaceChildren();
+    this.changed();
+  }
+
+  /** Read files, a few at a time; each gets a card at once. */
+  async add(files) {
+    const waiting = files.map((file) => ({ file, card: this.#newCard(file.name) }));
+    this.container.prepend(...waiting.map(({ card }) => card));
+    const total = waiting.length;
+    let [faces, failed] = [0, 0];
+    const work = async () => {
+      for (let next = waiting.shift(); next; next = waiting.shift()) {
+        const photo = await this.#read(next.file, next.card);
+        if (photo) faces += photo.faces.length;
+        else failed += 1;
+        this.changed();
+      }
+    };
+    await Promise.all(Array.from({ length: 4 }, work));
+    const bad = failed ? `, ${failed} could not be read` : "";
+    this.announce(`${plural(total - failed, "photo")} read, ${plural(faces, "face")} found${bad}.`);
+  }
+
+  #newCard(name) {
+    const card = document.getElementById("card").content.firstElementChild.cloneNode(true);
+    card.querySelector("h2").textContent = name;
+    return card;
+  }
+
+  async #read(file, card) {
+    try {
+      const { limits } = await modelCard();
+      if (file.size > limits.body) {
+        throw Object.assign(new Error(`This file has ${(file.size / 1e6).toFixed(1)} MB; the server takes ${limits.body / 1e6} MB.`),
+                            { hint: "Save it smaller, or start the server with a larger --max-body." });
+      }
+      const path = `/v1/read?source=${encodeURIComponent(file.name.slice(0, 300).toWellFormed())}`;
+      const photo = await call(path, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
+      const picture = await createImageBitmap(file).catch(() => null);
+      this.photos.set(card, photo);
+      this.#show(card, photo, picture);
+      return photo;
+    } catch (error) {
+      card.classList.add("is-bad");
+      card.querySelector(".summary").textContent = error.message;
+      card.querySelector(".body").textContent = error.hint ?? "";
+      return null;
+    } finally {
+      card.setAttribute("aria-busy", "false");
+    }
+  }
+
+  #show(card, photo, picture) {
+    const found = photo.faces.length ? plural(photo.faces.length, "face") : "No face found";
+    card.querySelector(".summary").textContent = `${found} · ${photo.width} × ${photo.height}`;
+    card.querySelector(".downloads").hidden = false;
+    const canvas = card.querySelector("canvas");
+    let lit = null;
+    const draw = () => picture && paint(canvas, picture, photo, Math.min(1, SHOWN / Math.max(photo.width, photo.height)), lit);
+    const panels = photo.faces.map((face, k) => {
+      const panel = facePanel(`Face ${k + 1}`);
+      panel.update(face);
+      const light = (on) => () => { lit = on && photo.faces.length > 1 ? k : null; draw(); };
+      for (const event of ["pointerenter", "focus"]) panel.addEventListener(event, light(true));
+      for (const event of ["pointerleave", "blur"]) panel.addEventListener(event, light(false));
+      return panel;
+    });
+    if (!panels.length) {
+      const note = document.createElement("p");
+      note.className = "message";
+      note.textContent = "No face was found. Faces that are very small, turned away or covered are missed: try a closer or brighter photo.";
+      panels.push(note);
+    }
+    card.querySelector(".faces").replaceChildren(...panels);
+    if (picture) {
+      const words = photo.faces.map((face, k) => inWords(face, `face ${k + 1}`)).join("; ");
+      canvas.setAttribute("aria-label", `${photo.source}. ${words || "No face."}`);
+      draw();
+    } else {
+      canvas.replaceWith("This browser cannot show this kind of picture; the readings are right.");
+    }
+    const give = {
+      json: () => save(`${stem(photo.source)}.json`, toJson([photo]), "application/json"),
+      csv: () => save(`${stem(photo.source)}.csv`, toCsv([photo]), "text/csv"),
+      picture: () => {
+        const full = document.createElement("canvas");
+        paint(full, picture, photo, 1, null);
+        full.toBlob((blob) => save(`${stem(photo.source)}-mien.jpg`, blob), "image/jpeg", 0.92);
+      },
+    };
+    for (const button of card.querySelectorAll("[data-get]")) {
+      button.addEventListener("click", give[button.dataset.get]);
+      button.setAttribute("aria-label", `${button.textContent} of ${photo.source}`);
+      button.hidden = button.dataset.get === "picture" && !picture;
+    }
+  }
+}
+
+function paint(canvas, picture, photo, scale, lit) {
+  canvas.width = Math.round(photo.width * scale);
+  canvas.height = Math.round(photo.height * scale);
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const unit = Math.max(12, Math.min(canvas.width, canvas.height) / 30);
+  drawBoxes(context, photo.faces, (x, y) => [x * scale, y * scale], scale, { unit, lit });
+}
+
+/** Wire up dropping, pasting, choosing, and the downloads of all. */
+export function startPhotos(announce) {
+  const results = new Results(document.getElementById("photo-results"), {
+    announce,
+    changed: () => {
+      const photos = results.all();
+      const any = results.container.children.length > 0;
+      document.getElementById("photo-tools").hidden = !any;
+      document.getElementById("drop").classList.toggle("is-slim", any);
+      const faces = photos.reduce((sum, photo) => sum + photo.faces.length, 0);
+      document.getElementById("photo-count").textContent = `${plural(photos.length, "photo")}, ${plural(faces, "face")}`;
+    },
+  });
+  const add = (files) => {
+    if (!files.length) return;
+    location.hash = "#photos";
+    results.add([...files]);
+  };
+  const input = document.getElementById("files");
+  input.addEventListener("change", () => { add([...input.files]); input.value = ""; });
+  const drop = document.getElementById("drop");
+  addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("is-over"); });
+  addEventListener("dragleave", (event) => event.relatedTarget ?? drop.classList.remove("is-over"));
+  addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("is-over"); add(event.dataTransfer.files); });
+  addEventListener("paste", (event) => add(event.clipboardData.files));
+  document.getElementById("all-json").addEventListener("click", () => save("mien.jsonl", toJson(results.all()), "application/jsonl"));
+  document.getElementById("all-csv").addEventListener("click", () => save("mien.csv", toCsv(results.all()), "text/csv"));
+  document.getElementById("clear").addEventListener("click", () => { results.clear(); document.getElementById("files").focus(); });
+}

@@ -1,0 +1,123 @@
+"""The forms a body may have, through a server that runs."""
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from serving import COLLINS, HOPPER, Running, no_face, serving
+
+from mien.web.limits import Limits
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serving(limits=Limits(body=400_000, images=3)) as running:
+        yield running
+
+
+def error(response: object) -> tuple[int, str]:
+    body = response.json()["error"]
+    assert set(body) == {"code", "message", "hint"}
+    assert all(body.values())
+    return response.status_code, body["code"]
+
+
+def expressions(photo: dict) -> list[str]:
+    return [face["expression"] for face in photo["faces"]]
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/png", "application/octet-stream",
+                                  "application/x-www-form-urlencoded", "Image/JPEG; name=x"])
+def test_raw(server: Running, kind: str) -> None:
+    photo = server.read(COLLINS, kind, params={"source": "a ü.jpg"}).json()
+    assert (photo["source"], photo["width"], photo["height"]) == ("a ü.jpg", 512, 512)
+    assert expressions(photo) == ["happy"]
+
+
+def test_raw_without_a_type(server: Running) -> None:
+    assert expressions(server.http.post("/v1/read", content=COLLINS).json()) == ["happy"]
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/jpeg;base64,"])
+def test_base64(server: Running, prefix: str) -> None:
+    image = prefix + base64.b64encode(COLLINS).decode()
+    photo = server.http.post("/v1/read", json={"image": image, "source": "x"}).json()
+    assert (photo["source"], expressions(photo)) == ("x", ["happy"])
+    several = server.http.post("/v1/read", json={"images": [image]}).json()
+    assert expressions(several["photos"][0]) == ["happy"]
+
+
+def test_several_in_a_form_where_one_is_bad(server: Running) -> None:
+    files = [("image", ("c.jpg", COLLINS)), ("image", ("b.txt", b"hello")), ("other", ("n.jpg", no_face()))]
+    photos = server.http.post("/v1/read", files=files).json()["photos"]
+    assert [photo["source"] for photo in photos] == ["c.jpg", "b.txt", "n.jpg"]
+    assert expressions(photos[0]) == ["happy"]
+    assert photos[1]["error"]["code"] == "not_an_image"
+    assert photos[2]["faces"] == []
+
+
+def test_nothing_is_written_to_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a temporary file was made")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with serving() as server:
+        files = [("image", ("large.jpg", COLLINS + bytes(3_000_000)))]
+        assert "faces" in server.http.post("/v1/read", files=files).json()["photos"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("text/plain", b"hello", (415, "wrong_type")),
+        ("video/mp4", b"hello", (415, "wrong_type")),
+        ("image/jpeg", b"hello", (415, "not_an_image")),
+        ("image/jpeg", COLLINS[:9_000], (422, "damaged_image")),
+        ("image/jpeg", b"", (400, "empty_body")),
+        ("image/jpeg", bytes(400_001), (413, "body_too_large")),
+        ("application/json", b"", (422, "bad_json")),
+        ("application/json", b"[" * 100_000, (422, "bad_json")),
+        ("application/json", b'"\\ud800"', (422, "bad_json")),
+        ("application/json", b"{}", (422, "bad_json")),
+        ("application/json", b'{"image": "aa", "images": ["aa"]}', (422, "bad_json")),
+        ("application/json", b'{"images": []}', (422, "bad_json")),
+        ("application/json", b'{"image": "a"}', (422, "bad_base64")),
+        ("application/json", '{"image": "ü"}'.encode(), (422, "bad_base64")),
+        ("application/json", b'{"image": ""}', (400, "empty_body")),
+        ("application/json", b'{"image": "aGVsbG8="}', (415, "not_an_image")),
+        ("application/json", b'{"images": ["aa==", "aa==", "aa==", "aa=="]}', (413, "too_many_images")),
+        ("multipart/form-data", b"hello", (400, "bad_multipart")),
+        ("multipart/form-data; boundary=x", b"hello", (400, "bad_multipart")),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", (400, "no_image")),
+    ],
+)
+def test_what_is_refused(server: Running, kind: str, body: bytes, expected: tuple[int, str]) -> None:
+    assert error(server.read(body, kind)) == expected
+
+
+def test_too_many_files(server: Running) -> None:
+    files = [("image", (f"{n}.jpg", HOPPER[:1000])) for n in range(4)]
+    assert error(server.http.post("/v1/read", files=files)) == (413, "too_many_images")
+
+
+def test_a_body_without_a_length_is_measured_while_it_comes(server: Running) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(50):
+            yield bytes(100_000)
+
+    assert error(server.read(endless())) == (413, "body_too_large")
+
+
+def test_the_connection_goes_on_after_a_refusal(server: Running) -> None:
+    for _ in range(3):
+        assert error(server.read(bytes(400_001))) == (413, "body_too_large")
+        assert expressions(server.read(COLLINS).json()) == ["happy"]
+
+
+def test_json_errors_do_not_repeat_what_was_sent(server: Running) -> None:
+    answer = server.read(json.dumps({"image": 5, "secret": "s3cr3t"}).encode(), "application/json")
+    assert "s3cr3t" not in answer.text

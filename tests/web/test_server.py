@@ -1,0 +1,141 @@
+"""The process: how it starts, what it says, how it ends, and clients that dawdle."""
+
+import importlib.util
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from serving import COLLINS, serving, two_faces
+
+from mien.cli import app
+from mien.errors import InputError, MissingExtra
+from mien.web.limits import Limits
+from mien.web.server import listen
+
+
+@contextmanager
+def process(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`mien serve` on a free port, and its address."""
+    command = [sys.executable, "-m", "mien", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            line = running.stdout.readline()
+            yield running, re.search(r"http://\S+:\d+", line)[0]
+        finally:
+            running.kill()
+
+
+def test_sigterm_finishes_what_runs_and_logs_nothing_of_it() -> None:
+    with process() as (running, url), ThreadPoolExecutor(8) as clients:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            assert http.get("/healthz").status_code == 200
+            content = two_faces()
+            asked = [clients.submit(http.post, "/v1/read", params={"source": "secret"}, content=content)
+                     for _ in range(8)]
+            while "mien_waiting 0.0" in http.get("/metrics").text:  # until they are there
+                pass
+            running.send_signal(signal.SIGTERM)
+            answers = [future.result() for future in asked]
+        out, err = running.communicate(timeout=60)
+    assert [len(answer.json()["faces"]) for answer in answers] == [2] * 8
+    assert running.returncode == 0
+    assert "secret" not in out + err
+    assert err == ""
+
+
+def test_ctrl_c_ends_it_quietly() -> None:
+    with process() as (running, _):
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (130, "", "")
+
+
+@pytest.mark.parametrize(("arguments", "warned"), [([], True), (["--token", "x"], False)])
+def test_an_open_address_without_a_token_is_warned_of(arguments: list[str], warned: bool) -> None:
+    with process("--host", "0.0.0.0", *arguments) as (running, url):
+        assert url.startswith("http://0.0.0.0:")
+        running.terminate()
+        _, err = running.communicate(timeout=60)
+    assert ("--token" in err) == warned
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--allow-origin", "*"], "not a wildcard"),
+        (["--token", "ü"], "printable ASCII"),
+        (["--model", "mien-smal"], "did you mean 'mien-small'"),
+        (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),  # not an address of ours
+        (["--timeout", "0"], "--timeout"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_served(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", "serve", "--port", "0", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_bare_install_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastapi" else real(name))
+    with pytest.raises(MissingExtra, match=r"fastapi not found.*pip install 'mien\[web\]'"):
+        app(["serve", "--port", "0"], standalone_mode=False)
+
+
+def test_a_taken_port_is_told() -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(InputError, match="--port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def exchange(port: int, *parts: bytes) -> bytes:
+    """Send parts, then read until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        for part in parts:
+            connection.sendall(part)
+        received = b""
+        while chunk := connection.recv(65_536):
+            received += chunk
+        return received
+
+
+HEAD = b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n"
+
+
+def test_who_dawdles_is_let_go() -> None:
+    with serving(limits=Limits(seconds=0.3)) as server:
+        assert exchange(server.port) == b""  # nothing at all
+        assert exchange(server.port, b"GET /healthz HT") == b""  # half a head
+        answer = exchange(server.port, HEAD + b"\r\n" + COLLINS[:100])  # a body that stops
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_slow"
+        again = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert exchange(server.port, again, b"GET /he").count(b"200 OK") == 1  # half a second head
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n", b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 100_000, b"GET  HTTP/9\r\n\r\n"],
+)
+def test_bad_heads_get_an_answer(head: bytes) -> None:
+    with serving() as server:
+        answer = exchange(server.port, head)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
+
+
+def test_who_asks_before_sending_is_answered_before() -> None:
+    """`Expect: 100-continue`, as curl sends it: a refused body is never sent."""
+    head = HEAD.replace(b"9000", b"99000000") + b"Expect: 100-continue\r\n\r\n"
+    with serving() as server:
+        assert exchange(server.port, head).startswith(b"HTTP/1.1 413 ")

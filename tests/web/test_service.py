@@ -1,0 +1,120 @@
+"""Many clients at once: answers never mix, and nobody is admitted beyond the limit."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import httpx
+import pytest
+from serving import COLLINS, Running, serving, two_faces, variations
+
+from mien.reading.faces import CenterFace
+from mien.reading.images import open_image
+from mien.reading.recognizer import load_model
+from mien.reading.tables import Photo, to_object
+from mien.web.limits import Limits, Refusal
+from mien.web.metrics import Metrics
+from mien.web.service import Service
+
+
+def test_500_images_from_50_clients_each_get_their_own_answer() -> None:
+    images = variations(500)
+    recognizer = load_model()
+    recognizer.detector = CenterFace(side=128)  # as large as they are: one look each
+    alone = []
+    for number, content in enumerate(images):
+        image = open_image(content)
+        photo = Photo(str(number), image.shape[1], image.shape[0], recognizer.name, recognizer.read_image(image))
+        alone.append(to_object(photo))
+    assert len({str(photo["faces"]) for photo in alone}) > 450  # or a mix-up would not show
+    assert sum(len(photo["faces"]) for photo in alone) > 450
+    with serving(recognizer) as server:
+
+        def client(first: int) -> list[dict]:
+            with httpx.Client(base_url=server.http.base_url, timeout=60) as http:
+                answers = [
+                    http.post("/v1/read", params={"source": n}, content=images[n]) for n in range(first, 500, 50)
+                ]
+            return [answer.json() for answer in answers]
+
+        with ThreadPoolExecutor(50) as clients:
+            together = [photo for photos in clients.map(client, range(50)) for photo in photos]
+        largest = batches(server)
+    for photo in together:
+        expected = alone[int(photo["source"])]
+        assert photo["width"] == expected["width"]
+        assert [face["box"] for face in photo["faces"]] == [face["box"] for face in expected["faces"]]
+        for face, other in zip(photo["faces"], expected["faces"], strict=True):
+            assert face["probabilities"] == pytest.approx(other["probabilities"], abs=2e-4)
+    assert largest > 1, "nothing was ever gathered"
+
+
+def batches(server: Running) -> float:
+    """Mean faces a run of the network."""
+    lines = dict(line.rsplit(" ", 1) for line in server.http.get("/metrics").text.splitlines() if line[0] != "#")
+    return float(lines["mien_batch_faces_sum"]) / float(lines["mien_batch_faces_count"])
+
+
+def test_faces_come_largest_first_as_in_process() -> None:
+    content = two_faces()
+    recognizer = load_model()
+    expected = recognizer.read(content)
+    assert len(expected) == 2
+
+    async def ask() -> Photo:
+        service = Service(recognizer, Limits(), Metrics())
+        try:
+            return await service.read(content, "two.jpg")
+        finally:
+            service.close()
+
+    photo = asyncio.run(ask())
+    assert [reading.face for reading in photo.readings] == [reading.face for reading in expected]
+    for reading, other in zip(photo.readings, expected, strict=True):
+        assert reading.expression == other.expression
+        assert reading.confidence == pytest.approx(other.confidence, abs=1e-4)
+
+
+class Stuck:
+    """A detector that finds nothing, and only when it may."""
+
+    def __init__(self) -> None:
+        self.busy, self.go = Event(), Event()
+
+    def find(self, image: object) -> list:
+        self.busy.set()
+        assert self.go.wait(60)
+        return []
+
+
+def test_too_many_waiting_are_told_to_come_back() -> None:
+    recognizer, detector = load_model(), Stuck()
+    recognizer.detector = detector
+    with serving(recognizer, Limits(waiting=1)) as server, ThreadPoolExecutor(1) as other:
+        first = other.submit(server.read, COLLINS)
+        assert detector.busy.wait(60)
+        second = server.read(COLLINS)
+        assert (second.status_code, second.json()["error"]["code"]) == (503, "busy")
+        assert second.headers["retry-after"] == "1"
+        assert server.http.get("/healthz").status_code == 200
+        detector.go.set()
+        assert first.result().status_code == 200
+        assert server.read(COLLINS).status_code == 200
+
+
+def test_what_takes_too_long_is_given_up() -> None:
+    recognizer, detector = load_model(), Stuck()
+    recognizer.detector = detector
+    with serving(recognizer, Limits(seconds=0.2)) as server:
+        answer = server.read(COLLINS)
+        detector.go.set()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "too_slow")
+
+
+def test_streams_have_places_too() -> None:
+    service = Service(load_model(), Limits(streams=1), Metrics())
+    with service.streaming(), pytest.raises(Refusal, match="1 streams are open"), service.streaming():
+        pass
+    with service.streaming():
+        pass
+    service.close()

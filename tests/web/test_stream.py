@@ -1,0 +1,117 @@
+"""The live stream."""
+
+import json
+import time
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+from serving import COLLINS, Running, no_face, serving, two_faces
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from mien.reading.recognizer import load_model
+from mien.web.limits import Limits
+
+
+def to(server: Running) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{server.port}/v1/stream", max_size=None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serving(limits=Limits(streams=1, body=200_000)) as running:
+        yield running
+
+
+def test_frames_are_answered_in_order(server: Running) -> None:
+    with to(server) as socket:
+        for number, (content, faces) in enumerate([(COLLINS, 1), (no_face(), 0), (COLLINS, 1)]):
+            socket.send(content)
+            answer = json.loads(socket.recv())
+            assert (answer["frame"], answer["dropped"], len(answer["faces"])) == (number, 0, faces)
+            assert set(answer) == {"frame", "time_s", "dropped", "width", "height", "model", "faces"}
+        assert answer["time_s"] > 0
+        (face,) = answer["faces"]
+        assert (face["expression"], face["track"]) == ("happy", 1)
+
+
+def test_tracks_follow_faces_and_begin_anew_with_each_stream(server: Running) -> None:
+    for _ in range(2):
+        with to(server) as socket:
+            told = []
+            for content in (COLLINS, two_faces(), two_faces()):
+                socket.send(content)
+                told.append(json.loads(socket.recv())["faces"])
+            assert [face["track"] for face in told[0]] == [1]
+            numbers = [face["track"] for face in told[1]]
+            assert len(set(numbers)) == 2
+            assert [face["track"] for face in told[2]] == numbers
+            for face in told[2]:
+                assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_bad_frame_does_not_end_the_stream(server: Running) -> None:
+    with to(server) as socket:
+        for content, code in ((b"hello", "not_an_image"), ("text", "not_an_image"), (COLLINS[:9000], "damaged_image")):
+            socket.send(content)
+            assert json.loads(socket.recv())["error"]["code"] == code
+        socket.send(COLLINS)
+        assert "faces" in json.loads(socket.recv())
+
+
+def test_a_frame_may_be_so_large(server: Running) -> None:
+    with to(server) as socket:
+        socket.send(bytes(200_001))
+        with pytest.raises(Exception, match="1009|message too big"):
+            socket.recv()
+
+
+def test_there_are_so_many_places(server: Running) -> None:
+    with to(server), pytest.raises(InvalidStatus) as refused, to(server):
+        pass
+    assert refused.value.response.status_code == 503
+    assert json.loads(refused.value.response.body)["error"]["code"] == "busy"
+
+
+DROPPED = 'mien_stream_frames_total{outcome="dropped"}'
+
+
+class Slow:
+    """A detector that waits for leave."""
+
+    def __init__(self) -> None:
+        self.busy, self.go = Event(), Event()
+
+    def find(self, image: object) -> list:
+        self.busy.set()
+        assert self.go.wait(60)
+        return []
+
+
+def test_old_frames_are_dropped_never_queued() -> None:
+    recognizer, detector = load_model(), Slow()
+    recognizer.detector = detector
+    frame = no_face()
+    with serving(recognizer) as server, to(server) as socket:
+        socket.send(frame)
+        assert detector.busy.wait(60)  # the first is being read ...
+        for _ in range(50):
+            socket.send(frame)
+        while dropped(server) < 49:  # ... while all others but the newest give way (else the time limit ends this)
+            time.sleep(0.01)
+        detector.go.set()
+        first, last = json.loads(socket.recv()), json.loads(socket.recv())
+        assert (first["frame"], first["dropped"]) == (0, 0)
+        assert (last["frame"], last["dropped"]) == (50, 49)
+
+
+def dropped(server: Running) -> float:
+    text = server.http.get("/metrics").text
+    return next((float(line.split()[1]) for line in text.splitlines() if DROPPED in line), 0.0)
+
+
+def test_a_silent_stream_is_closed() -> None:
+    limits, closed = Limits(seconds=0.2), pytest.raises(ConnectionClosedOK, match="no frame came")
+    with serving(limits=limits) as server, to(server) as socket, closed:
+        socket.recv()
