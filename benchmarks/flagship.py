@@ -8,7 +8,8 @@ fer2013new.csv (FER+) lies beside the csv. A member is RECIPE:SEED with any `--s
 network gets an equal share of the minutes: its first epoch is timed, and the epochs that fit are what its cosine is
 planned for. Stages go on where they were stopped. For each network and for the ensemble of all that are there:
 PublicTest scores (selection) into results/flagship.json, PrivateTest probabilities into predictions/NAME.csv, both
-under --out, and the student as a float32 ONNX file to be quantised (`mien export STUDENT.onnx --form int8`).
+under --out, and the student as a float32 ONNX file to be quantised (`mien export STUDENT.onnx --form int8`). With
+--limit the line is tried on a share of the rows; give such a trial an --out of its own.
 """
 
 import argparse
@@ -112,7 +113,7 @@ def measure(runs: dict[str, Path], faces: FaceSet, out: Path, limit: float) -> N
             answers[kind][name] = [network.probabilities(part.images, views) for part in (public, private)]
     if len(runs) > 1:
         for found in answers.values():
-            found["ensemble"] = [np.mean([one[k] for one in found.values()], 0) for k in (0, 1)]
+            found["flagship-ensemble"] = [np.mean([one[k] for one in found.values()], 0) for k in (0, 1)]
     results, table = [], []
     for kind, found in answers.items():
         for name, (chosen, blind) in found.items():
