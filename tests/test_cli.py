@@ -99,6 +99,8 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["read", "--parquet", "faces.csv", "x.jpg"], "ends in .parquet, but got 'faces.csv'"),
         (["predict", "mien-small", "--data", "missing.csv", "--out", "p.txt"], "ends in .csv or .npz"),
         (["export", "nowhere", "--out", "m.txt"], "ends in .onnx, but got 'm.txt'"),
+        (["export", "nowhere", "--out", "m.h5", "--form", "json+weights"], "ends in .json, but got 'm.h5'"),
+        (["export", "nowhere", "--out", "m.onnx", "--form", "int8"], "name the data set: --data FILE"),
         (["recipes", "alexnt"], "did you mean 'alexnet'"),
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
@@ -160,6 +162,12 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     assert "selection score" in run("evaluate", "m.onnx", "--data", small_csv, "--plots", "plots")
     assert (tmp_path / "plots" / "confusion.png").exists()
     run("predict", "m.onnx", "--data", small_csv, "--out", "p.csv")
+    run("predict", "m.onnx", "--data", small_csv, "--split", "PublicTest", "--out", "chosen.csv")
+    own, table = (json.loads(run("evaluate", what, "--data", small_csv, "--json")) for what in ("m.onnx", "chosen.csv"))
+    assert table["scores"]["as predicted, all"]["accuracy"] == own["scores"]["single view, all"]["accuracy"]
+    run("export", "run", "--out", "net.json", "--form", "json+weights")
+    saved = json.loads(run("evaluate", "net.json", "--data", small_csv, "--json"))
+    assert saved["scores"]["single view, all"]["confusion"] == own["scores"]["single view, all"]["confusion"]
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 15
     photo = json.loads(run("read", "--json", "--model", "m.onnx", EXAMPLES / "eileen-collins.jpg"))
     assert len(photo["faces"]) == 1
