@@ -31,7 +31,8 @@ class TrackOptions:
     """How faces are held together over time.
 
     Attributes:
-        max_gap_s: A face that comes back within so many seconds keeps its number.
+        max_gap_s: A face that comes back within so many seconds keeps its number; and one that is in the next frame,
+            however late that comes.
         smoothing_s: Time constant of the smoothing, in seconds; 0 leaves the probabilities as they are.
         margin: Another expression takes over when its smoothed probability is higher by so much, in [0, 1].
         baseline_s: The resting face is the mean over so many seconds from the start of a track; 0: none is taken.
@@ -118,7 +119,8 @@ class Tracker:
         self._places: dict[int, _Place] = {}  # by track
         self._moods: dict[int, _Mood] = {}  # apart, as they may come later by some frames
         self._last = 0  # the number given last
-        self._time_s = -math.inf
+        self._time_s = -math.inf  # of the frame identified last
+        self._smoothed_s = -math.inf  # of the frame smoothed last
 
     def update(self, time_s: float, readings: Sequence[Reading]) -> list[TrackedReading]:
         """One frame with all the faces found in it, possibly none.
@@ -143,8 +145,8 @@ class Tracker:
         """
         if not time_s >= self._time_s:
             raise InputError(f"time should not run backwards, but {time_s} s came after {self._time_s} s")
+        self._places = self._recent(self._places, self._time_s, time_s)
         self._time_s = time_s
-        self._places = self._recent(self._places, time_s)
         known = list(self._places)
         costs = [[_cost(self._places[number], time_s, face) for face in faces] for number in known]
         pairs = _assign(np.array(costs, float).reshape(len(known), len(faces)))
@@ -167,15 +169,18 @@ class Tracker:
             numbers: What it returned.
             readings: What was read from those faces.
         """
-        self._moods = self._recent(self._moods, time_s)
+        self._moods = self._recent(self._moods, self._smoothed_s, time_s)
+        self._smoothed_s = time_s
         return [self._smooth(time_s, number, reading) for number, reading in zip(numbers, readings, strict=True)]
 
     def cut(self) -> None:
         """The scene has changed: whoever is seen next is somebody new."""
         self._places = {}
 
-    def _recent(self, known: dict[int, _T], time_s: float) -> dict[int, _T]:
-        return {number: each for number, each in known.items() if time_s - each.time_s <= self.options.max_gap_s}
+    def _recent(self, known: dict[int, _T], before_s: float, time_s: float) -> dict[int, _T]:
+        """Those who were in the frame before, and those who have not been away for too long."""
+        earliest = min(before_s, time_s - self.options.max_gap_s)
+        return {number: each for number, each in known.items() if each.time_s >= earliest}
 
     def _smooth(self, time_s: float, number: int, reading: Reading) -> TrackedReading:
         raw = np.array(list(reading.probabilities.values()))
@@ -219,11 +224,12 @@ class Tracker:
             for number, place in self._places.items()
         }
         moods = {number: asdict(mood) for number, mood in self._moods.items()}
-        return {"last": self._last, "time_s": self._time_s, "places": places, "moods": moods}
+        times = {"time_s": self._time_s, "smoothed_s": self._smoothed_s}
+        return {"last": self._last, **times, "places": places, "moods": moods}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave, here or in another process."""
-        self._last, self._time_s = state["last"], state["time_s"]
+        self._last, self._time_s, self._smoothed_s = state["last"], state["time_s"], state["smoothed_s"]
         self._places = {
             int(number): _Place(to_face(place["face"]), place["time_s"], complex(*place["velocity"]))
             for number, place in state["places"].items()
