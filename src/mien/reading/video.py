@@ -322,7 +322,7 @@ def open_video(source: str | PathLike[str] | int, *, start_s: float = 0.0, end_s
     if isinstance(source, int) or (isinstance(source, str) and source.isdecimal() and not Path(source).exists()):
         if start_s:  # NaN too
             raise InputError("a camera has no start to skip to; leave the start out")
-        return Camera(int(source), end_s=end_s)
+        return Camera(source if isinstance(source, int) else int(source), end_s=end_s)
     return VideoFile(source, start_s=start_s, end_s=end_s)
 
 
