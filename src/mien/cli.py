@@ -276,16 +276,17 @@ def watch(
 def _watch_all(recording: "Recording", start_s: float) -> MienError | None:
     """Watch to the end, with a progress bar on a terminal; what was damaged in the file is told, not raised."""
     frames = recording.frames()
+    begun = False
     try:
         with closing(frames):
             for _ in _timed(frames, recording.watch.duration_s, start_s):
-                pass
+                begun = True
     except Damaged as error:
         return error
     except KeyboardInterrupt:
         if recording.watch.live:  # how a camera usually ends
             return None
-        fail("; ".join(("interrupted", *_left_behind(recording.outputs))))
+        fail("; ".join(("interrupted", *(_left_behind(recording.outputs) if begun else ()))))
         raise
     return None
 
