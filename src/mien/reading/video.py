@@ -140,7 +140,7 @@ class VideoFile:
         lost, lost_s = 0, 0.0
         for content, time_s in self._decode(begin):
             if self.end_s is not None and time_s >= self.end_s:
-                if number < 0 and not lost:
+                if number < 0:
                     raise InputError(f"{self.name} has no frame from {self.start_s:.2f} s to {self.end_s:.2f} s")
                 return
             if time_s < begin or (after and time_s <= begin):
