@@ -1,6 +1,7 @@
 import gc
 import json
 import math
+import os
 from pathlib import Path
 
 import cv2
@@ -156,6 +157,18 @@ def test_leaving_the_loop_early_closes_the_file(clip: Path, monkeypatch: pytest.
             break
     gc.collect()
     assert closed == [str(clip)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="Linux tells which files are open")
+def test_frames_that_nobody_asked_for_hold_no_file(clip: Path) -> None:
+    def held() -> int:
+        return sum(each.resolve() == clip.resolve() for each in Path("/proc/self/fd").iterdir())
+
+    before = held()
+    frames = mien.watch(clip)
+    assert held() == before + 1
+    del frames
+    assert held() == before
 
 
 def test_frames_that_are_let_go_of_are_gone(clip: Path) -> None:

@@ -7,6 +7,7 @@ frame are told as they are. Damaged frames are left out, and the end tells how m
 import math
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -107,6 +108,7 @@ class VideoFile:
     def _open(self) -> None:
         av = need_av()
         self._container = open_container(self.name)
+        weakref.finalize(self, self._container.close)  # a loop that was never begun does not close it
         covers = av.stream.Disposition.attached_pic  # the picture of a song is a stream too
         streams = [each for each in self._container.streams.video if not each.disposition & covers]
         if not streams:
