@@ -61,9 +61,10 @@ def test_a_cut_is_seen_at_once() -> None:
 def test_a_blank_picture_is_no_cut(level: int) -> None:
     """A flash or dropout; and behind it the face is looked for at once."""
     shot = [paste(scene(1), "collins", 200, 180, 100)] * 7
-    faces, _, cuts = watch([*shot, np.full_like(scene(), level), *shot], every_s=1.0)
+    faces, calls, cuts = watch([*shot, *[np.full_like(scene(), level)] * 5, *shot], every_s=1.0)
     assert not any(cuts)
-    assert [len(each) for each in faces] == [1] * 7 + [0] + [1] * 7
+    assert [len(each) for each in faces] == [1] * 7 + [0] * 5 + [1] * 7
+    assert calls == 3  # at the start, when it was lost, and when it was back
 
 
 def test_a_cut_through_black_is_a_cut() -> None:

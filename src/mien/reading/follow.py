@@ -81,15 +81,16 @@ class Follower:
             picture: Gives its RGB pixels; called only when faces must be found.
         """
         known, before = self._known, self._small
-        tiny, after_blank = _tiny(small), self._blank
+        tiny, was_blank = _tiny(small), self._blank
         self._small, self._blank = small, bool(tiny.std() < _BLANK)
+        back = was_blank and not self._blank
         self.cut = before is not None and (before.shape != small.shape or self._is_cut(tiny))
         if not self._blank:
             self._scene = tiny
         if known is None or before is None or self.cut:
             return self._find(time_s, picture(), None)
         faces = None
-        if not after_blank and time_s - known.found_s < self.every_s - 1e-6 and time_s - known.time_s <= _APART_S:
+        if not back and time_s - known.found_s < self.every_s - 1e-6 and time_s - known.time_s <= _APART_S:
             faces = _follow_all(before, small, known.faces, known.scale)
         if faces is None:
             return self._find(time_s, picture(), known)
