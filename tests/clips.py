@@ -68,6 +68,7 @@ def encode(
     codec: str = "libx264",
     sound: str = "",
     options: dict[str, str] | None = None,
+    aspect: Fraction = Fraction(1),
 ) -> Path:
     """Write a clip.
 
@@ -79,12 +80,14 @@ def encode(
         codec: Of the picture.
         sound: Codec of a tone under it; none where empty.
         options: Of the container.
+        aspect: Width of a pixel by its height.
     """
     with av.open(str(path), "w", options=options or {}) as out:
         quality = {"bf": "0", "preset": "veryfast", "crf": "12", "g": "25"}
         stream = out.add_stream(codec, rate=round(rate), options=quality)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, TICKS)
+        stream.codec_context.sample_aspect_ratio = aspect
         tone = out.add_stream(sound, rate=48_000) if sound else None
         time_s = 0.0
         moments = iter(times) if times is not None else None

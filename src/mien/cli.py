@@ -28,7 +28,7 @@ from mien.errors import Damaged, InputError, MienError, MissingExtra, NotFound
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
-    from mien.reading.record import Recording
+    from mien.reading.record import Outputs, Recording
     from mien.reading.tables import Photo
     from mien.reading.timeline import TrackSummary
     from mien.reading.watch import Frame
@@ -247,6 +247,7 @@ def watch(
     from mien.reading.tracks import TrackOptions
     from mien.reading.watch import THREADS
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was opened is closed and tidied up
     quiet = rows is None and clip is None and timeline is None and not (summary or as_json)
     recording = Recording(
         source,
@@ -262,8 +263,7 @@ def watch(
     with closing(recording):
         if recording.complete:
             fail(f"{rows} is complete already; delete it to begin anew")
-            return
-        problem = _watch_all(recording, _seconds(start))
+        problem = None if recording.complete else _watch_all(recording, _seconds(start))
         summaries = recording.finish()
         if as_json:
             sys.stdout.write(json.dumps([asdict(each) for each in summaries]) + "\n")
@@ -276,19 +276,28 @@ def watch(
 def _watch_all(recording: "Recording", start_s: float) -> MienError | None:
     """Watch to the end, with a progress bar on a terminal; what was damaged in the file is told, not raised."""
     frames = recording.frames()
+    begun = False
     try:
         with closing(frames):
             for _ in _timed(frames, recording.watch.duration_s, start_s):
-                pass
+                begun = True
     except Damaged as error:
         return error
     except KeyboardInterrupt:
         if recording.watch.live:  # how a camera usually ends
             return None
-        if recording.outputs.rows is not None:
-            fail("interrupted; the rows so far can be read, and --resume continues them")
+        fail("; ".join(("interrupted", *(_left_behind(recording.outputs) if begun else ()))))
         raise
     return None
+
+
+def _left_behind(outputs: "Outputs") -> "Iterator[str]":
+    """What an interrupted run has left, and what can be done with it."""
+    if outputs.rows is not None:
+        without = " without --out" if outputs.clip is not None else ""
+        yield f"the rows so far can be read, and --resume{without} continues them"
+    if outputs.clip is not None:
+        yield f"{outputs.clip} can be played up to here"
 
 
 def _timed(frames: "Iterator[Frame]", duration_s: float | None, start_s: float) -> "Iterator[Frame]":
@@ -313,8 +322,11 @@ def _seconds(text: str) -> float:
     if not found or (found[1] and found[4]):
         raise InputError(f"expected a time as 90, 90s, 200ms or 1:30, but got {text!r}")
     front = [int(part) for part in (found[1] or "").split(":") if part]
+    last = float(found[3])
+    if front and max([*front[1:], last]) >= 60:
+        raise InputError(f"expected less than 60 minutes or seconds behind a colon, but got {text!r}")
     whole = sum(part * 60.0 ** (len(front) - k) for k, part in enumerate(front))
-    return whole + float(found[3]) * units[found[4]]
+    return whole + last * units[found[4]]
 
 
 def _summary_table(summaries: "list[TrackSummary]") -> Table:

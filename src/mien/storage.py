@@ -31,6 +31,16 @@ def need_folder(path: str | PathLike[str]) -> None:
         raise FileError(f"cannot write {path}: the folder {Path(path).parent} is not there; make it first")
 
 
+def need_other(path: str | PathLike[str], source: str | PathLike[str]) -> None:
+    """Refuse to write over the video that is read.
+
+    Raises:
+        InputError: Both are the same file.
+    """
+    if Path(path).exists() and Path(source).exists() and Path(path).samefile(source):
+        raise InputError(f"{path} would replace the video itself; give it another name")
+
+
 def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, binary: bool = False) -> Path:
     """Have `write` fill a new file beside `path`, then put it in place in one step.
 

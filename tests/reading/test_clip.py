@@ -1,4 +1,5 @@
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -7,7 +8,7 @@ import pytest
 
 from clips import SIZE, encode, numbers, one_face, plain
 from mien.errors import Damaged, FileError, InputError
-from mien.reading.clip import ClipWriter, Window
+from mien.reading.clip import _SOUND, ClipWriter, Window
 from mien.reading.video import VideoFile
 
 
@@ -18,22 +19,62 @@ def sounds(path: Path) -> tuple[str, np.ndarray]:
         return stream.codec_context.name, np.concatenate(heard, 1)
 
 
-@pytest.mark.parametrize(("name", "sound", "kept"), [("a.mp4", "aac", "aac"), ("a.mkv", "pcm_s16le", "aac")])
-def test_a_clip_keeps_times_and_sound(name: str, sound: str, kept: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "sound", "out", "kept"),
+    [
+        ("a.mp4", "aac", "out.mp4", "aac"),
+        ("a.mkv", "pcm_s16le", "out.mp4", "aac"),
+        ("a.mkv", "libmp3lame", "out.m4v", "aac"),
+        ("a.mkv", "flac", "out.m4v", "aac"),
+        ("a.mkv", "libopus", "out.mov", "aac"),
+        ("a.mkv", "flac", "out.mov", "aac"),
+    ],
+)
+def test_a_clip_keeps_times_and_sound(name: str, sound: str, out: str, kept: str, tmp_path: Path) -> None:
+    made = tmp_path / out
     source = encode(tmp_path / name, plain(50), rate=25, sound=sound)
-    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(source))
+    writer = ClipWriter(made, (128, 96), source=str(source))
     for each in VideoFile(source).frames():
         writer.add(each.rgb(), each.time_s)
     writer.close()
-    pictures = list(VideoFile(tmp_path / "out.mp4").frames())
+    pictures = list(VideoFile(made).frames())
     assert [each.time_s for each in pictures] == pytest.approx([k / 25 for k in range(50)], abs=2e-3)
     assert numbers(pictures) == list(range(50))
-    codec, heard = sounds(tmp_path / "out.mp4")
+    codec, heard = sounds(made)
     assert codec == kept
     assert heard.shape[1] / 48_000 == pytest.approx(2.0, abs=0.1)
     if sound == kept:  # copied, not encoded again
         assert np.allclose(heard[:, 4096:90_000], sounds(source)[1][:, 4096:90_000], atol=1e-3)
     assert np.abs(heard).max() > 0.1
+
+
+def test_a_sound_that_cannot_be_written_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV refuses with a bare ValueError."""
+    monkeypatch.setitem(_SOUND, ".m4v", {"flac"})
+    source = encode(tmp_path / "a.mkv", plain(3), sound="flac")
+    with pytest.raises(FileError, match=r"cannot write .*out\.m4v"):
+        ClipWriter(tmp_path / "out.m4v", (128, 96), source=str(source))
+
+
+def test_pictures_of_another_size_keep_their_shape(tmp_path: Path) -> None:
+    """A tall white one in a wide clip: as high as the clip, in its middle, black on both sides."""
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96))
+    writer.add(np.zeros((96, 128, 3), np.uint8), 0.0)
+    writer.add(np.full((192, 96, 3), 255, np.uint8), 0.04)
+    writer.close()
+    drawn = list(VideoFile(tmp_path / "out.mp4").frames())[-1].rgb()
+    assert drawn.shape == (96, 128, 3)
+    assert drawn[2:-2, 44:84].min() > 230
+    assert max(drawn[:, :36].max(), drawn[:, 92:].max()) < 25
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_pixels_that_are_not_square_stay_so(name: str, tmp_path: Path) -> None:
+    writer = ClipWriter(tmp_path / name, (128, 96), pixel_aspect=Fraction(16, 11))
+    for k, image in enumerate(plain(3)):
+        writer.add(image, k / 25)
+    writer.close()
+    assert next(VideoFile(tmp_path / name).frames()).pixel_aspect == Fraction(16, 11)
 
 
 def test_a_part_of_a_clip_has_the_sound_of_that_part(tmp_path: Path) -> None:
@@ -76,6 +117,8 @@ def test_clips_are_refused_early(tmp_path: Path) -> None:
     source = encode(tmp_path / "a.mp4", plain(3))
     with pytest.raises(InputError, match="mp4"):
         ClipWriter(tmp_path / "a.gif", SIZE)
+    with pytest.raises(InputError, match="2 pixels or more"):
+        ClipWriter(tmp_path / "thin.mp4", (1, 96))
     with pytest.raises(InputError, match="replace the video itself"):
         ClipWriter(source, SIZE, source=str(source))
     with pytest.raises(FileError, match="not there"):

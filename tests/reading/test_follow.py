@@ -57,6 +57,22 @@ def test_a_cut_is_seen_at_once() -> None:
     assert faces[7][0].box[0] > 350
 
 
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_blank_picture_is_no_cut(level: int) -> None:
+    """A flash or dropout; and behind it the face is looked for at once."""
+    shot = [paste(scene(1), "collins", 200, 180, 100)] * 7
+    faces, calls, cuts = watch([*shot, *[np.full_like(scene(), level)] * 5, *shot], every_s=1.0)
+    assert not any(cuts)
+    assert [len(each) for each in faces] == [1] * 7 + [0] * 5 + [1] * 7
+    assert calls == 3  # at the start, when it was lost, and when it was back
+
+
+def test_a_cut_through_black_is_a_cut() -> None:
+    other = [paste(scene(2), "hopper", 440, 180, 100)] * 3
+    _, _, cuts = watch([*[paste(scene(1), "collins", 200, 180, 100)] * 3, *[np.zeros_like(scene())] * 4, *other])
+    assert [k for k, cut in enumerate(cuts) if cut] == [7]
+
+
 def test_brighter_is_no_cut() -> None:
     image = paste(scene(1), "collins", 200, 180, 100)
     _, _, cuts = watch([image, (image * 0.7).astype(np.uint8), image])
@@ -103,3 +119,17 @@ def test_it_goes_on_from_its_state() -> None:
         first.faces(k / 25, smalls[k], lambda k=k: frames[k])
     second.restore(json.loads(json.dumps(first.state())), smalls[7])
     assert [second.faces(k / 25, smalls[k], lambda k=k: frames[k]) for k in range(8, 20)] == expected[8:]
+
+
+@pytest.mark.parametrize("other", [1, 2])
+def test_it_goes_on_behind_a_blank_picture(other: int) -> None:
+    """The scene before it is part of the state: whether there was a cut is known only then."""
+    first, second = Follower(CenterFace()), Follower(CenterFace())
+    blank = np.zeros((SIDE * 9 // 16, SIDE), np.uint8)
+    images = [scene(1), scene(other)]
+    one, two = (grey(resize(image, SIDE, SIDE * 9 // 16)) for image in images)
+    first.faces(0.0, one, lambda: images[0])
+    first.faces(0.04, blank, lambda: np.zeros_like(images[0]))
+    second.restore(json.loads(json.dumps(first.state())), blank)
+    second.faces(0.08, two, lambda: images[1])
+    assert second.cut == (other != 1)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from clips import encode, one_face, paste, scene
+from clips import encode, one_face, paste, scene, turn
 from mien.errors import FileError, InputError
 from mien.expressions import Expression
 from mien.reading.record import Outputs, Recording
@@ -118,6 +119,96 @@ def test_killed_in_the_middle_and_resumed(suffix: str, tmp_path: Path) -> None:
     assert "complete" in again.stderr
 
 
+def test_complete_rows_are_summed_up(clip: Path, tmp_path: Path) -> None:
+    """The other outputs of a run whose rows are there already come from these."""
+    rows, picture = tmp_path / "rows.csv", tmp_path / "timeline.png"
+    first = mien(clip, "--rows", rows, "--end", "0.5s", "--json")
+    again = mien(clip, "--rows", rows, "--end", "0.5s", "--json", "--timeline", picture, "--resume")
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert json.loads(again.stdout)[0]["track"] == 1
+    assert picture.exists()
+    other = encode(tmp_path / "other.mp4", one_face(3))
+    with pytest.raises(InputError, match=r"not of .*other\.mp4"):
+        Recording(other, Outputs(rows=rows, resume=True))
+
+
+def test_a_run_that_fails_before_its_first_row_leaves_the_older_table(clip: Path, tmp_path: Path) -> None:
+    keep = tmp_path / "keep.csv"
+    keep.write_text("hello")
+    recording = Recording(clip, Outputs(rows=keep), start_s=100.0)
+    with pytest.raises(InputError, match="no frame after"):
+        list(recording.frames())
+    recording.close()
+    assert keep.read_text() == "hello"
+    thin = encode(tmp_path / "thin.mkv", [np.zeros((2, 1, 3), np.uint8)] * 3, codec="ffv1")
+    recording = Recording(thin, Outputs(rows=keep, clip=tmp_path / "thin.mp4"))
+    with pytest.raises(InputError, match="2 pixels or more"):
+        list(recording.frames())
+    recording.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keep.csv", "thin.mkv"]
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_table(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*arguments: object) -> None:
+        raise FileError("no space for it")
+
+    monkeypatch.setattr("mien.reading.record.draw_timeline", draw)
+    recording = Recording(clip, Outputs(rows=tmp_path / "a.csv", timeline=tmp_path / "a.png"), end_s=0.3)
+    list(recording.frames())
+    with pytest.raises(FileError, match="no space"):
+        recording.finish()
+    recording.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = [paste(scene(0, (320, 180)), "collins", 100 + k, 90, 60) for k in range(60)]
+    return encode(tmp_path_factory.mktemp("clips") / "long.mp4", [*small, *small[::-1]] * 5)
+
+
+def stopped(how: signal.Signals, folder: Path, name: str, *arguments: object) -> tuple[int, str]:
+    """Exit code and standard error of a run that gets a signal when a file of this name has grown a little."""
+    command = [sys.executable, "-m", "mien", "watch", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        while process.poll() is None and not any(each.stat().st_size > 4000 for each in folder.glob(name)):
+            time.sleep(0.005)
+        process.send_signal(how)
+        return process.wait(), process.communicate()[1]
+
+
+def test_ctrl_c_says_what_can_be_done_next(long_clip: Path, tmp_path: Path) -> None:
+    rows, out = tmp_path / "a.csv", tmp_path / "a.mp4"
+    code, said = stopped(signal.SIGINT, tmp_path, "a.csv", long_clip, "--rows", rows, "--out", out)
+    assert code == 130
+    (line,) = said.splitlines()
+    assert "--resume without --out continues them" in line
+    assert "a.mp4 can be played" in line
+    assert len(list(VideoFile(out).frames())) > 5
+    code, said = stopped(signal.SIGINT, tmp_path, "b.mp4", long_clip, "--out", tmp_path / "b.mp4")
+    assert (code, len(said.splitlines())) == (130, 1)
+    assert "--resume" not in said
+
+
+def test_sigterm_leaves_nothing_behind(long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    found = stopped(signal.SIGTERM, tmp_path, "mien-*/rows.jsonl", long_clip, "--json")
+    assert found == (143, "")
+    assert list(tmp_path.glob("mien-*")) == []
+
+
+def test_a_clip_keeps_the_shape_of_its_pixels(tmp_path: Path) -> None:
+    made = encode(tmp_path / "a.mp4", one_face(3), aspect=Fraction(16, 11))
+    turn(made, 90)
+    recording = Recording(made, Outputs(clip=tmp_path / "out.mp4"))
+    list(recording.frames())
+    recording.close()
+    assert next(VideoFile(tmp_path / "out.mp4").frames()).pixel_aspect == Fraction(11, 16)
+
+
 def test_a_truncated_video_leaves_its_rows_and_exit_code_1(tmp_path: Path) -> None:
     made = encode(tmp_path / "a.mkv", one_face(50))
     made.write_bytes(made.read_bytes()[: made.stat().st_size // 2])
@@ -141,6 +232,8 @@ def test_mistakes_are_one_line(clip: Path, tmp_path: Path) -> None:
         (1, "not there", [clip, "--rows", tmp_path / "none" / "rows.csv"]),
         (2, "90s", [clip, "--summary", "--every", "often"]),
         (2, "--rows", [clip, "--summary", "--resume"]),
+        (2, "behind a colon", [clip, "--summary", "--start", "1:90"]),
+        (2, "ends in one of", [clip, "--timeline", tmp_path / "a.txt"]),
     ]
     for code, message, arguments in wrong:
         done = mien(*arguments)
@@ -220,5 +313,11 @@ def test_closing_the_window_ends_the_show_but_not_the_table(
 def test_a_camera_cannot_be_resumed_and_a_clip_has_its_place(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clip"):
         Outputs(rows=tmp_path / "a.csv", clip=tmp_path / "a.mp4", resume=True).check(str(clip))
+    for kind in ("rows", "timeline"):
+        source = tmp_path / {"rows": "a.csv", "timeline": "a.gif"}[kind]
+        source.touch()
+        (tmp_path / f"link{source.suffix}").symlink_to(source)
+        with pytest.raises(InputError, match="replace the video itself"):
+            Outputs(**{kind: tmp_path / f"link{source.suffix}"}).check(str(source))
     with pytest.raises(FileError, match="not there"):
         Outputs(timeline=tmp_path / "none" / "t.png").check(str(clip))

@@ -117,8 +117,45 @@ def test_a_finished_run_is_not_resumed_but_may_be_replaced(tmp_path: Path) -> No
     assert again.finished
     again.close()
     assert log.path.read_bytes() == content
-    RowLog(log.path, SETTINGS).close()
-    assert len(log.path.read_bytes().splitlines()) == 1
+    log = RowLog(log.path, SETTINGS)
+    fill(log, range(1))
+    log.close()
+    assert len(log.path.read_bytes().splitlines()) == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_without_a_row_nothing_is_written(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"keep{suffix}"
+    for end in (RowLog.close, RowLog.finish):
+        log = RowLog(path, SETTINGS)
+        assert list(log.rows()) == []
+        end(log)
+        assert list(tmp_path.iterdir()) == []
+    path.write_text("hello")
+    for end in (RowLog.close, RowLog.finish):
+        end(RowLog(path, SETTINGS))
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+        assert path.read_text() == "hello"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_complete_rows_can_be_read_but_only_of_the_same_video(suffix: str, tmp_path: Path) -> None:
+    log = RowLog(tmp_path / f"rows{suffix}", SETTINGS)
+    fill(log, range(4))
+    grown = list(log.rows())
+    log.finish()
+    assert list(log.rows()) == grown
+    again = RowLog(log.path, SETTINGS, resume=True)
+    assert again.finished
+    assert list(again.rows()) == grown
+    again.finish()
+    with pytest.raises(InputError, match=r"rows of 'a\.mp4', and not of 'b\.mp4'"):
+        RowLog(log.path, SETTINGS | {"video": "b.mp4"}, resume=True)
+    with pytest.raises(InputError, match="other columns"):
+        RowLog(log.path, SETTINGS, resume=True, shift=True)
+    log.path.write_bytes(b"\xff\xfe no table")
+    with pytest.raises(Damaged, match="no table"):
+        RowLog(log.path, SETTINGS, resume=True)
 
 
 def test_resuming_nothing_begins(tmp_path: Path) -> None:

@@ -63,6 +63,19 @@ def test_a_gap_is_measured_in_seconds(away: float, number: int) -> None:
         assert tracker.update(last + away, [reading(310)])[0].track == number
 
 
+def test_in_slow_videos_a_face_keeps_its_number_from_frame_to_frame() -> None:
+    """Two seconds between frames are no absence of two seconds, and what it expressed is not forgotten either."""
+    tracker = Tracker(TrackOptions(max_gap_s=1.0, baseline_s=3.0))
+    seen = [tracker.update(2.0 * k, [reading(300)])[0] for k in range(4)]
+    assert [each.track for each in seen] == [1] * 4
+    assert seen[-1].shift is not None
+    again = Tracker(tracker.options)
+    again.restore(json.loads(json.dumps(tracker.state())))
+    assert again.update(8.0, [reading(300)])[0].track == 1
+    assert tracker.update(8.0, []) == []
+    assert tracker.update(10.0, [reading(300)])[0].track == 2
+
+
 def test_far_away_is_somebody_else_and_numbers_are_not_given_twice() -> None:
     tracker = Tracker()
     assert tracker.identify(0.0, [face(100), face(500)]) == [1, 2]

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -40,6 +41,14 @@ def test_rotation_is_honoured(degrees: int, tmp_path: Path) -> None:
     assert small.shape == (expected.shape[0] // 2, expected.shape[1] // 2)
     y, x = (np.argwhere(expected[::2, ::2, 0] > 0)).mean(0)
     assert small[int(y), int(x)] > 40
+
+
+def test_pixels_keep_their_shape_when_they_are_turned(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "pal.mp4", plain(3), aspect=Fraction(16, 11))
+    assert next(VideoFile(clip).frames()).pixel_aspect == Fraction(16, 11)
+    turn(clip, 90)
+    assert next(VideoFile(clip).frames()).pixel_aspect == Fraction(11, 16)
+    assert next(VideoFile(encode(tmp_path / "a.mp4", plain(3))).frames()).pixel_aspect == 1
 
 
 def test_start_and_end_and_going_on(tmp_path: Path) -> None:
@@ -134,6 +143,8 @@ def test_a_start_beyond_the_end_is_a_mistake(tmp_path: Path) -> None:
     clip = encode(tmp_path / "a.mp4", plain(10))
     with pytest.raises(InputError, match="no frame after 9"):
         list(VideoFile(clip, start_s=9).frames())
+    with pytest.raises(InputError, match=r"no frame from 0\.25 s to 0\.28 s"):
+        list(VideoFile(encode(tmp_path / "b.mp4", plain(10), rate=10), start_s=0.25, end_s=0.28).frames())
     with pytest.raises(InputError, match="start"):
         VideoFile(clip, start_s=3, end_s=2)
 
@@ -144,6 +155,12 @@ def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="start"):
         open_video(63, start_s=1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", [-1, 2**31, "99999999999", True])
+def test_no_camera_has_such_a_number(number: int | str) -> None:
+    with pytest.raises(InputError, match="numbered from 0"):
+        open_video(number)
 
 
 def test_a_camera_gives_red_for_red_and_rising_times(monkeypatch: pytest.MonkeyPatch) -> None:

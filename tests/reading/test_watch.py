@@ -1,5 +1,7 @@
 import gc
 import json
+import math
+import os
 from pathlib import Path
 
 import cv2
@@ -82,6 +84,15 @@ def test_two_people_who_pass_each_other_keep_their_numbers(tmp_path: Path) -> No
     assert sorted(map(sorted, portraits(frames).values())) == [["happy"], ["neutral"]]
 
 
+def test_a_face_that_passes_behind_another_keeps_its_number(tmp_path: Path) -> None:
+    """Its box shrinks as it is covered, it is gone for 0.6 s, and comes back on the other side."""
+    behind = [paste(scene(), "hopper", 150 + 4 * k, 180, 90) for k in range(75)]
+    moving = [paste(image, "collins", 480 - 4 * k, 180, 110) for k, image in enumerate(behind)]
+    frames = list(mien.watch(encode(tmp_path / "cross.mp4", moving)))
+    assert min(len(frame.readings) for frame in frames) == 1
+    assert portraits(frames[:25]) == portraits(frames[-12:]) == {1: {"happy"}, 2: {"neutral"}}
+
+
 def test_a_face_that_scales_is_one_track(tmp_path: Path) -> None:
     growing = (paste(scene(), "collins", 320, 180, 40 + 3 * k) for k in range(60))
     frames = list(mien.watch(encode(tmp_path / "a.mp4", growing)))
@@ -148,6 +159,18 @@ def test_leaving_the_loop_early_closes_the_file(clip: Path, monkeypatch: pytest.
     assert closed == [str(clip)]
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="Linux tells which files are open")
+def test_frames_that_nobody_asked_for_hold_no_file(clip: Path) -> None:
+    def held() -> int:
+        return sum(each.resolve() == clip.resolve() for each in Path("/proc/self/fd").iterdir())
+
+    before = held()
+    frames = mien.watch(clip)
+    assert held() == before + 1
+    del frames
+    assert held() == before
+
+
 def test_frames_that_are_let_go_of_are_gone(clip: Path) -> None:
     """Constant memory: no more than the frames of a batch are alive."""
     most = 0
@@ -190,6 +213,12 @@ def test_a_truncated_video_gives_its_frames_first(tmp_path: Path) -> None:
 def test_spans_below_zero_are_refused(clip: Path) -> None:
     with pytest.raises(InputError, match="0 s or more"):
         mien.watch(clip, every_s=-1)
+
+
+@pytest.mark.parametrize("name", ["every_s", "start_s", "end_s", "detect_every_s"])
+def test_what_is_no_number_is_refused(name: str, clip: Path) -> None:
+    with pytest.raises(InputError, match="nan"):
+        mien.watch(clip, **{name: math.nan})
 
 
 def test_a_camera_is_read_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:

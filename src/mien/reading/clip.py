@@ -15,14 +15,19 @@ from jaxtyping import UInt8
 
 from mien.errors import FileError, InputError
 from mien.reading.video import need_av, open_container
-from mien.storage import need_folder
+from mien.storage import need_folder, need_other
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
 """Suffixes of the clips that are written."""
 
 _TICKS = 90_000  # a second in a clip's own time; any usual frame rate is a whole number of them
 _PART = 60  # frames from one that stands alone to the next; so many may be lost when writing is cut off
-_SOUND = {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"}  # what MP4, QuickTime and Matroska all carry
+_SOUND = {  # what is copied as it is; FFmpeg writes no other of these into such a file
+    ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
+    ".m4v": {"aac", "ac3", "alac"},
+    ".mov": {"aac", "mp3", "ac3", "eac3", "alac"},
+    ".mkv": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
+}
 
 
 def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
@@ -35,8 +40,8 @@ def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
     path = Path(path)
     if path.suffix.lower() not in CLIPS:
         raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
-    if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
-        raise InputError(f"the clip would replace the video itself, {source}; give it another name")
+    if source is not None:
+        need_other(path, source)
     need_folder(path)
 
 
@@ -49,16 +54,26 @@ class ClipWriter:
         path: A file with one of the suffixes `CLIPS`; an older one is replaced.
         size: Width and height of the pictures, in pixels. H.264 needs even ones: an odd one loses a pixel.
         source: A video file whose first sound is copied, or encoded as AAC where a clip cannot carry it as it is.
+        pixel_aspect: Width of a pixel by its height, as players shall show it.
 
     Raises:
-        InputError, FileError: As `check_clip`.
+        InputError, FileError: As `check_clip`; or the pictures are less than 2 pixels wide or high.
         FileError: The clip cannot be written.
     """
 
-    def __init__(self, path: str | PathLike[str], size: tuple[int, int], *, source: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        size: tuple[int, int],
+        *,
+        source: str | None = None,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         av = need_av()
         self.path = Path(path)
         check_clip(self.path, source)
+        if min(size) < 2:
+            raise InputError(f"a clip needs 2 pixels or more a side, but the video has {size[0]} x {size[1]}")
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._times: list[float] = []  # of the first frame, the one before the last, the last
         parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
@@ -73,17 +88,19 @@ class ClipWriter:
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
-        self._sound = _Sound(source, self._container) if source else None
+        self._stream.codec_context.sample_aspect_ratio = pixel_aspect
+        sound = open_container(source) if source else None
         try:
+            self._sound = _Sound(sound, self._container, _SOUND[self.path.suffix.lower()]) if sound else None
             self._container.start_encoding()
-        except (OSError, av.FFmpegError) as error:
+        except (OSError, ValueError, av.FFmpegError) as error:  # ValueError: PyAV knows that it cannot be
             raise self._failed(error) from error
 
     def add(self, image: UInt8[np.ndarray, "H W 3"], time_s: float) -> None:
         """Append a frame.
 
         Args:
-            image: RGB pixels.
+            image: RGB pixels; where the stream has changed its size, they are scaled and padded to the clip's.
             time_s: Its time in the source, later than that of the frame before.
 
         Raises:
@@ -91,8 +108,7 @@ class ClipWriter:
         """
         av = need_av()
         self._times = [*(self._times[:1] or [time_s]), self._times[-1] if self._times else time_s, time_s]
-        width, height = self._size
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(_fit(image, *self._size)), format="rgb24")
         frame.pts, frame.time_base = round((time_s - self._times[0]) * _TICKS), Fraction(1, _TICKS)
         try:
             self._container.mux(self._stream.encode(frame))
@@ -127,13 +143,27 @@ class ClipWriter:
         return FileError(f"cannot write {self.path}: {getattr(error, 'strerror', None) or error}")
 
 
-class _Sound:
-    """The first sound of a file on its way into a clip; nothing where there is none."""
+def _fit(image: UInt8[np.ndarray, "H W 3"], width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture less an odd row or column; one of another size scaled to fit, on black."""
+    tall, wide = image.shape[:2]
+    if (wide // 2 * 2, tall // 2 * 2) == (width, height):
+        return image[:height, :width]
+    scale = min(width / wide, height / tall)
+    inner = max(1, min(width, round(wide * scale))), max(1, min(height, round(tall * scale)))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    smaller = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=smaller)
+    return canvas
 
-    def __init__(self, source: str, clip: Any) -> None:
-        self._container, self._clip = open_container(source), clip
+
+class _Sound:
+    """The first sound of a file on its way into a clip that can carry some codecs; nothing where there is none."""
+
+    def __init__(self, source: Any, clip: Any, carried: set[str]) -> None:
+        self._container, self._clip = source, clip
         self._stream = next(iter(self._container.streams.audio), None)
-        self._copied = self._stream is not None and self._stream.codec_context.name.removesuffix("float") in _SOUND
+        self._copied = self._stream is not None and self._stream.codec_context.name.removesuffix("float") in carried
         if self._copied:
             self._output = clip.add_stream_from_template(self._stream)
         elif self._stream is not None:

@@ -30,6 +30,7 @@ _BACK = 1.0  # pixels of the small picture that a point may miss its start by, f
 _ENOUGH = 0.5  # share of the points that must agree
 _LOOSE = 0.02  # of the face's height by which a point may always miss
 _STEADY = 0.8  # a face that shrinks or grows by more from one picture to the next was followed wrongly
+_BLANK = 4.0  # standard deviation, in levels of 256, below which a picture is a flash or dropout that shows no scene
 _CUT = 18.0  # mean difference that makes a cut, in levels of 256, with the overall brightness taken out
 _FLOW: dict[str, Any] = {
     "winSize": (15, 15),
@@ -66,6 +67,8 @@ class Follower:
         self.cut = False
         self._known: _Known | None = None
         self._small: UInt8[np.ndarray, "h w"] | None = None
+        self._scene: Float32[np.ndarray, "32 32"] | None = None  # of the last picture that was not blank
+        self._blank = False  # the last picture was
 
     def faces(
         self, time_s: float, small: UInt8[np.ndarray, "h w"], picture: Callable[[], UInt8[np.ndarray, "H W 3"]]
@@ -78,12 +81,16 @@ class Follower:
             picture: Gives its RGB pixels; called only when faces must be found.
         """
         known, before = self._known, self._small
-        self._small = small
-        self.cut = before is not None and _is_cut(before, small)
+        tiny, was_blank = _tiny(small), self._blank
+        self._small, self._blank = small, bool(tiny.std() < _BLANK)
+        back = was_blank and not self._blank
+        self.cut = before is not None and (before.shape != small.shape or self._is_cut(tiny))
+        if not self._blank:
+            self._scene = tiny
         if known is None or before is None or self.cut:
             return self._find(time_s, picture(), None)
         faces = None
-        if time_s - known.found_s < self.every_s - 1e-6 and time_s - known.time_s <= _APART_S:
+        if not back and time_s - known.found_s < self.every_s - 1e-6 and time_s - known.time_s <= _APART_S:
             faces = _follow_all(before, small, known.faces, known.scale)
         if faces is None:
             return self._find(time_s, picture(), known)
@@ -108,7 +115,11 @@ class Follower:
 
     def state(self) -> dict[str, Any] | None:
         """All that it knows but for the last small picture, as plain values for JSON."""
-        return asdict(self._known) if self._known else None
+        if self._known is None:
+            return None
+        # A picture that is not blank shows the scene itself.
+        scene = self._scene.tolist() if self._blank and self._scene is not None else None
+        return asdict(self._known) | {"blank": self._blank, "scene": scene}
 
     def restore(self, state: dict[str, Any] | None, small: UInt8[np.ndarray, "h w"]) -> None:
         """Take over what `state` gave.
@@ -117,16 +128,25 @@ class Follower:
             state: From here or another process.
             small: The last small picture before it.
         """
-        self._small = small
-        self._known = _Known(**state | {"faces": [to_face(f) for f in state["faces"]]}) if state else None
+        if state is None:
+            return
+        known = {**state, "faces": [to_face(face) for face in state["faces"]]}
+        self._small, self._blank, scene = small, known.pop("blank"), known.pop("scene")
+        self._known = _Known(**known)
+        if scene is not None:
+            self._scene = np.array(scene, np.float32)
+        elif not self._blank:
+            self._scene = _tiny(small)
+
+    def _is_cut(self, tiny: Float32[np.ndarray, "32 32"]) -> bool:
+        """Whether this is another scene than the last one that was seen; blank pictures are none."""
+        if self._blank or self._scene is None:
+            return False
+        return bool(np.abs((tiny - tiny.mean()) - (self._scene - self._scene.mean())).mean() > _CUT)
 
 
-def _is_cut(one: UInt8[np.ndarray, "h w"], other: UInt8[np.ndarray, "h w"]) -> bool:
-    if one.shape != other.shape:
-        return True
-    tiny = [cv2.resize(each, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32) for each in (one, other)]
-    first, second = tiny
-    return bool(np.abs((first - first.mean()) - (second - second.mean())).mean() > _CUT)
+def _tiny(picture: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "32 32"]:
+    return cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _touch(faces: Sequence[Face]) -> bool:

@@ -269,14 +269,23 @@ def _images_inside(folder: str | Path, refused: Callable[[FileError], None] | No
     return sorted(found)
 
 
-def encode(image: UInt8[np.ndarray, "H W 3"], suffix: str = ".jpg") -> bytes:
-    """RGB pixels as the content of an image file (JPEG and WebP at quality 92).
+def check_format(suffix: str) -> None:
+    """Refuse an image's file name before long work rather than after it.
 
     Raises:
         InputError: No format of `FORMATS` has this suffix.
     """
     if suffix.lower() not in FORMATS:
         raise InputError(f"expected a file name that ends in one of {', '.join(FORMATS)}, but got {suffix!r}")
+
+
+def encode(image: UInt8[np.ndarray, "H W 3"], suffix: str = ".jpg") -> bytes:
+    """RGB pixels as the content of an image file (JPEG and WebP at quality 92).
+
+    Raises:
+        InputError: No format of `FORMATS` has this suffix.
+    """
+    check_format(suffix)
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, FORMATS[suffix.lower()], quality=92)
     return buffer.getvalue()

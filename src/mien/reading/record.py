@@ -10,12 +10,13 @@ from typing import Any
 from mien.errors import InputError
 from mien.reading.clip import ClipWriter, Window, check_clip
 from mien.reading.draw import draw
+from mien.reading.images import check_format
 from mien.reading.rows import RowLog, check_rows
 from mien.reading.tables import frame_rows
 from mien.reading.timeline import TrackSummary, draw_timeline, summarise
 from mien.reading.tracks import TrackOptions
 from mien.reading.watch import Frame, Watch
-from mien.storage import need_folder
+from mien.storage import need_folder, need_other
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,17 @@ class Outputs:
         """Refuse what cannot be done before long work rather than after it.
 
         Raises:
-            InputError, FileError, MissingExtra: A name or folder will not do.
+            InputError, FileError, MissingExtra: A name or folder will not do, or is that of the source itself.
         """
         if self.rows is not None:
             check_rows(self.rows)
         if self.clip is not None:
             check_clip(self.clip, source)
         if self.timeline is not None:
+            check_format(self.timeline.suffix)
             need_folder(self.timeline)
+        for path in filter(None, (self.rows, self.timeline)):
+            need_other(path, source)
         if self.resume and self.rows is None:
             raise InputError("--resume continues the rows of an interrupted run; name them with --rows FILE")
         if self.resume and self.clip is not None:
@@ -71,7 +75,7 @@ class Recording:
 
     Attributes:
         watch: What gives the frames.
-        complete: A run of this name has ended already, and there is nothing to resume.
+        complete: The rows of this video are complete already: nothing is left to resume, and `finish` sums them up.
 
     Raises:
         InputError, FileError, MissingExtra, Damaged: As `Outputs.check`, `RowLog`, `Watch` and `Window`.
@@ -105,15 +109,17 @@ class Recording:
         rows, watch, clip = self._rows, self.watch, self.outputs.clip
         try:
             for frame in watch.frames(rows.state if rows else None):
+                if clip is not None and writer is None:  # before the first row: it may not be possible
+                    sound = None if watch.live else watch.name
+                    size = frame.width, frame.height
+                    writer = ClipWriter(clip, size, source=sound, pixel_aspect=frame.pixel_aspect)
                 if rows is not None:
                     rows.add(frame_rows(watch.name, frame.number, frame.time_s, frame.readings, rows.columns))
                     if state := watch.checkpoint():
                         rows.note(state)
-                if clip is not None or self._window is not None:
+                if writer is not None or self._window is not None:
                     image = draw(frame.image(), frame.readings)
-                    if clip is not None:
-                        sound = None if watch.live else watch.name
-                        writer = writer or ClipWriter(clip, (frame.width, frame.height), source=sound)
+                    if writer is not None:
                         writer.add(image, frame.time_s)
                     if self._window is not None and not self._window.show(image, frame.time_s):
                         self._left = not watch.live
@@ -124,22 +130,22 @@ class Recording:
                 writer.close()
 
     def finish(self) -> list[TrackSummary]:
-        """The video has ended: make the table final, and draw the picture. A table of a file whose window was closed
-        before its end stays open to be resumed.
+        """The video has ended: make the table final, and then draw the picture. A table of a file whose window was
+        closed before its end stays open to be resumed; one that was complete already stays as it is.
 
         Returns:
             A summary of each track, where rows were kept.
 
         Raises:
-            FileError: Something cannot be written.
+            FileError: Something cannot be written. A picture that cannot does not cost the table.
         """
         if self._rows is None:
             return []
         summaries = summarise(self._rows.rows())
-        if self.outputs.timeline is not None:
-            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, Path(self.watch.name).name)
         if not self._left:
             self._rows.finish()
+        if self.outputs.timeline is not None:
+            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, Path(self.watch.name).name)
         return summaries
 
     def close(self) -> None:

@@ -6,14 +6,15 @@ under its name with `.jsonl` behind, and become Parquet when the video has ended
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator
-from io import StringIO
+from io import FileIO, StringIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mien.errors import Damaged, FileError, InputError
-from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, need_parquet, write_table
+from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, need_parquet, write_table
 from mien.storage import need_folder, write_whole
 
 FORMS = (".csv", ".jsonl", ".parquet")
@@ -40,9 +41,9 @@ class RowLog:
     """A table that grows frame by frame.
 
     Args:
-        path: A .csv, .jsonl or .parquet file. One of a finished run is replaced.
-        settings: What the rows depend on, as plain values for JSON; an interrupted run goes on under the same only.
-            None: this run cannot be resumed, and no notes are made.
+        path: A .csv, .jsonl or .parquet file. One of a finished run is replaced, but not before the first row comes.
+        settings: What the rows depend on, as plain values for JSON, their `video` among it; an interrupted run goes
+            on under the same only. None: this run cannot be resumed, and no notes are made.
         resume: Go on with an interrupted run. Where there is none, begin.
         shift: With the columns of a baseline.
 
@@ -51,7 +52,8 @@ class RowLog:
         finished: There is nothing to resume: the file is complete.
 
     Raises:
-        InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set.
+        InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set; or
+            there is a complete table to be resumed, but not of this video and these columns.
         FileError, MissingExtra: As `check_rows`, or the file cannot be written.
     """
 
@@ -66,19 +68,13 @@ class RowLog:
         self._settings = json.loads(json.dumps(settings))
         notes = self._read_notes(resume) if settings is not None else None
         self.state: dict[str, Any] | None = notes["state"] if notes else None
-        self.finished = resume and notes is None and self.path.exists()
-        if self.finished:
-            return
-        try:
-            self._file = open(self.growing, "r+b" if notes else "wb", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise self._failed(error) from error
-        self._length = notes["bytes"] if notes else 0
-        self._file.truncate(self._length)  # what came after the last note comes again
-        self._file.seek(self._length)
-        if not notes:
-            self._append(",".join(self.columns) + "\n" if self.path.suffix == ".csv" else "")
-            self.note(None)
+        self._file: FileIO | None = None
+        self._length = 0
+        self.finished = resume and settings is not None and notes is None and self._is_complete(settings["video"])
+        if notes:
+            self._open("r+b", notes["bytes"])  # what came after the last note comes again
+        elif not self.finished:
+            self._try_place()
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append the rows of a frame.
@@ -86,6 +82,10 @@ class RowLog:
         Raises:
             FileError: The disk is full, say. The rows of earlier frames can be read, and no half a row follows them.
         """
+        if self._file is None:
+            self._open("wb", 0)
+            self._append(",".join(self.columns) + "\n" if self.path.suffix == ".csv" else "")
+            self.note(None)
         text = StringIO()
         if self.growing.suffix == ".csv":
             csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
@@ -109,25 +109,64 @@ class RowLog:
 
     def rows(self) -> Iterator[Row]:
         """All rows so far, of earlier runs too; numbers of a CSV file come as text."""
-        with open(self.growing, encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file) if self.growing.suffix == ".csv" else map(json.loads, file)
+        if self.finished:
+            yield from _read(self.path)
+        elif self._file is not None:
+            yield from _read(self.growing)
 
     def finish(self) -> None:
-        """The video has ended: make the table final.
+        """The video has ended: make the table final. Without a row nothing is written, and an older file stays.
 
         Raises:
             FileError: It cannot be written; the rows can still be read where they grew.
         """
+        if self._file is None:
+            return
         self.close()
         if self.growing != self.path:
             write_table(self.path, self.rows(), self.columns)
             self.growing.unlink()
         self._notes.unlink(missing_ok=True)
+        self.finished = True
 
     def close(self) -> None:
         """Stop here; a later run may go on."""
-        if not self.finished:
+        if self._file is not None:
             self._file.close()
+
+    def _open(self, mode: Literal["r+b", "wb"], length: int) -> None:
+        try:
+            self._file = open(self.growing, mode, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self._failed(error) from error
+        self._length = length
+        self._file.truncate(length)
+        self._file.seek(length)
+
+    def _try_place(self) -> None:
+        """Open the file for writing as it is, so that what cannot be written is told before long work."""
+        new = not os.path.lexists(self.growing)
+        try:
+            open(self.growing, "ab").close()
+        except OSError as error:
+            raise self._failed(error) from error
+        if new:
+            self.growing.unlink()
+
+    def _is_complete(self, video: str) -> bool:
+        """Whether there is a table with rows; they must be of this video and have these columns."""
+        if not self.path.exists():
+            return False
+        try:
+            first = next(_read(self.path), None)
+        except (OSError, ValueError, csv.Error) as error:
+            raise Damaged(f"{self.path} is no table that can be read: {error}; delete it to begin anew") from error
+        advice = "name another file, or leave out --resume to replace it"
+        if first is not None and (not isinstance(first, dict) or tuple(first) != self.columns):
+            raise InputError(f"{self.path} has other columns than this run would give it; {advice}")
+        if first is not None and first["source"] != as_text(video):
+            raise InputError(f"{self.path} holds the rows of {first['source']!r}, and not of {video!r}; {advice}")
+        return first is not None
 
     def _read_notes(self, resume: bool) -> dict[str, Any] | None:
         if not self._notes.exists():
@@ -149,6 +188,7 @@ class RowLog:
         return notes
 
     def _append(self, text: str) -> None:
+        assert self._file is not None
         left = memoryview(text.encode("utf-8"))
         length = self._length + len(left)
         try:
@@ -161,3 +201,16 @@ class RowLog:
 
     def _failed(self, error: OSError) -> FileError:
         return FileError(f"cannot write {self.growing}: {error.strerror or error}")
+
+
+def _read(path: Path) -> Iterator[Row]:
+    """The rows of a table, one after the other."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as table:
+            for group in table.iter_batches():
+                yield from group.to_pylist()
+        return
+    with open(path, encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)

@@ -52,7 +52,7 @@ class Photo:
 def to_object(photo: Photo) -> dict[str, Any]:
     """The JSON object of a photo: plain Python values, boxes rounded to a tenth of a pixel."""
     return {
-        "source": _text(photo.source),
+        "source": as_text(photo.source),
         "width": photo.width,
         "height": photo.height,
         "model": photo.model,
@@ -72,13 +72,14 @@ def _object(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _text(name: str) -> str:
+def as_text(name: str) -> str:
+    """A source as tables and JSON give it: bytes of a name that are not UTF-8 become escapes."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def to_rows(photo: Photo) -> Iterator[Row]:
     """The rows of a photo, with every column of `COLUMNS`; None where there is nothing to say."""
-    blank: Row = dict.fromkeys(COLUMNS) | {"source": _text(photo.source)}
+    blank: Row = dict.fromkeys(COLUMNS) | {"source": as_text(photo.source)}
     if not photo.readings:
         yield blank
     for reading in photo.readings:
@@ -99,7 +100,7 @@ def frame_rows(
     source: str, number: int, time_s: float, readings: Sequence[TrackedReading], columns: Sequence[str]
 ) -> Iterator[Row]:
     """The rows of a video's frame, with every one of `columns`; one with None where there is no face."""
-    blank: Row = dict.fromkeys(columns) | {"source": _text(source), "frame": number, "time_s": time_s}
+    blank: Row = dict.fromkeys(columns) | {"source": as_text(source), "frame": number, "time_s": time_s}
     if not readings:
         yield blank
     for reading in readings:

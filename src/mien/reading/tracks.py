@@ -23,6 +23,7 @@ _T = TypeVar("_T", "_Place", "_Mood")
 _TOO_FAR = 1.8  # cost from which two faces are not one: no overlap, and landmarks 0.8 face sizes away
 _STOPPED = 0.3  # added cost of finding a face where it was last seen rather than where it was heading
 _HEADING_S = 0.15  # time constant of a face's velocity, in seconds
+_WHOLE = 0.9  # of a face's area: beside another, a smaller box is of a face that is being covered
 _INSTANT_S = 1e-6  # weight of a track's first frame, which stands for no span of time yet
 
 
@@ -31,7 +32,8 @@ class TrackOptions:
     """How faces are held together over time.
 
     Attributes:
-        max_gap_s: A face that comes back within so many seconds keeps its number.
+        max_gap_s: A face that comes back within so many seconds keeps its number; and one that is in the next frame,
+            however late that comes.
         smoothing_s: Time constant of the smoothing, in seconds; 0 leaves the probabilities as they are.
         margin: Another expression takes over when its smoothed probability is higher by so much, in [0, 1].
         baseline_s: The resting face is the mean over so many seconds from the start of a track; 0: none is taken.
@@ -118,7 +120,8 @@ class Tracker:
         self._places: dict[int, _Place] = {}  # by track
         self._moods: dict[int, _Mood] = {}  # apart, as they may come later by some frames
         self._last = 0  # the number given last
-        self._time_s = -math.inf
+        self._time_s = -math.inf  # of the frame identified last
+        self._smoothed_s = -math.inf  # of the frame smoothed last
 
     def update(self, time_s: float, readings: Sequence[Reading]) -> list[TrackedReading]:
         """One frame with all the faces found in it, possibly none.
@@ -143,8 +146,8 @@ class Tracker:
         """
         if not time_s >= self._time_s:
             raise InputError(f"time should not run backwards, but {time_s} s came after {self._time_s} s")
+        self._places = self._recent(self._places, self._time_s, time_s)
         self._time_s = time_s
-        self._places = self._recent(self._places, time_s)
         known = list(self._places)
         costs = [[_cost(self._places[number], time_s, face) for face in faces] for number in known]
         pairs = _assign(np.array(costs, float).reshape(len(known), len(faces)))
@@ -152,7 +155,7 @@ class Tracker:
         for column, face in enumerate(faces):
             if column in pairs:
                 numbers.append(known[pairs[column]])
-                _move(self._places[numbers[-1]], time_s, face)
+                _move(self._places[numbers[-1]], time_s, face, beside=_beside(column, faces))
             else:
                 self._last += 1
                 numbers.append(self._last)
@@ -167,15 +170,18 @@ class Tracker:
             numbers: What it returned.
             readings: What was read from those faces.
         """
-        self._moods = self._recent(self._moods, time_s)
+        self._moods = self._recent(self._moods, self._smoothed_s, time_s)
+        self._smoothed_s = time_s
         return [self._smooth(time_s, number, reading) for number, reading in zip(numbers, readings, strict=True)]
 
     def cut(self) -> None:
         """The scene has changed: whoever is seen next is somebody new."""
         self._places = {}
 
-    def _recent(self, known: dict[int, _T], time_s: float) -> dict[int, _T]:
-        return {number: each for number, each in known.items() if time_s - each.time_s <= self.options.max_gap_s}
+    def _recent(self, known: dict[int, _T], before_s: float, time_s: float) -> dict[int, _T]:
+        """Those who were in the frame before, and those who have not been away for too long."""
+        earliest = min(before_s, time_s - self.options.max_gap_s)
+        return {number: each for number, each in known.items() if each.time_s >= earliest}
 
     def _smooth(self, time_s: float, number: int, reading: Reading) -> TrackedReading:
         raw = np.array(list(reading.probabilities.values()))
@@ -219,11 +225,12 @@ class Tracker:
             for number, place in self._places.items()
         }
         moods = {number: asdict(mood) for number, mood in self._moods.items()}
-        return {"last": self._last, "time_s": self._time_s, "places": places, "moods": moods}
+        times = {"time_s": self._time_s, "smoothed_s": self._smoothed_s}
+        return {"last": self._last, **times, "places": places, "moods": moods}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave, here or in another process."""
-        self._last, self._time_s = state["last"], state["time_s"]
+        self._last, self._time_s, self._smoothed_s = state["last"], state["time_s"], state["smoothed_s"]
         self._places = {
             int(number): _Place(to_face(place["face"]), place["time_s"], complex(*place["velocity"]))
             for number, place in state["places"].items()
@@ -257,29 +264,41 @@ def _middle(face: Face) -> complex:
     return complex(x + width / 2, y + height / 2)
 
 
-def _move(place: _Place, time_s: float, face: Face) -> None:
-    passed = time_s - place.time_s
+def _beside(column: int, faces: Sequence[Face]) -> bool:
+    """Whether a face is so close to another that one head may cover the other: it is larger than its box."""
+    boxes = [(x - w / 4, y - h / 4, 1.5 * w, 1.5 * h) for x, y, w, h in (face.box for face in faces)]
+    return any(_overlap(boxes[column], box) > 0 for other, box in enumerate(boxes) if other != column)
+
+
+def _move(place: _Place, time_s: float, face: Face, *, beside: bool) -> None:
+    """Take over where a face is now; of one that passes behind another, the size and velocity it had when whole."""
+    passed, way = time_s - place.time_s, _middle(face) - _middle(place.face)
+    if beside and face.box[2] * face.box[3] < _WHOLE * place.face.box[2] * place.face.box[3]:
+        place.face, place.time_s = _moved(place.face, way), time_s
+        return
     if passed > 0:
-        velocity = (_middle(face) - _middle(place.face)) / passed
+        velocity = way / passed
         place.velocity = velocity + math.exp(-passed / _HEADING_S) * (place.velocity - velocity)
     place.face, place.time_s = face, time_s
 
 
+def _moved(face: Face, way: complex) -> Face:
+    x, y, width, height = face.box
+    marks = tuple((mark[0] + way.real, mark[1] + way.imag) for mark in face.landmarks)
+    return Face((x + way.real, y + way.imag, width, height), face.score, marks)
+
+
 def _cost(place: _Place, time_s: float, face: Face) -> float:
     """How badly a face continues a track: at the place it was heading for, or where it was seen last."""
-    way = place.velocity * (time_s - place.time_s)
-    return min(_distance(place.face, way, face), _distance(place.face, 0j, face) + _STOPPED)
+    heading = _moved(place.face, place.velocity * (time_s - place.time_s))
+    return min(_distance(heading, face), _distance(place.face, face) + _STOPPED)
 
 
-def _distance(one: Face, way: complex, other: Face) -> float:
-    """1 less the overlap, and the mean distance of the landmarks in face sizes; `one` is moved by `way` first."""
-    x, y, width, height = one.box
-    apart = [
-        math.dist((a[0] + way.real, a[1] + way.imag), b)
-        for a, b in zip(one.landmarks, other.landmarks, strict=True)
-    ]
-    size = (width + height + other.box[2] + other.box[3]) / 4
-    return 1 - _overlap((x + way.real, y + way.imag, width, height), other.box) + sum(apart) / len(apart) / size
+def _distance(one: Face, other: Face) -> float:
+    """1 less the overlap, and the mean distance of the landmarks in face sizes."""
+    apart = [math.dist(a, b) for a, b in zip(one.landmarks, other.landmarks, strict=True)]
+    size = (one.box[2] + one.box[3] + other.box[2] + other.box[3]) / 4
+    return 1 - overlap(one, other) + sum(apart) / len(apart) / size
 
 
 def _assign(costs: Float[np.ndarray, "tracks faces"]) -> dict[int, int]:

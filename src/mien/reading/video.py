@@ -4,10 +4,13 @@ A frame's time is what the stream says, less the start of the file, so that a va
 frame are told as they are. Damaged frames are left out, and the end tells how many.
 """
 
+import math
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -43,17 +46,24 @@ class Picture:
         number: Count of the frames before it, from the start that was asked for.
         time_s: Its time in seconds from the start of the file; of a camera, from its first frame.
         content: PyAV's frame.
+        aspect: Width of a pixel by its height, before the frame is turned upright.
     """
 
     number: int
     time_s: float
     content: Any
+    aspect: Fraction = Fraction(1)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, upright."""
         width, height = self.content.width, self.content.height
         return (height, width) if self._quarters % 2 else (width, height)
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of an upright pixel by its height."""
+        return 1 / self.aspect if self._quarters % 2 else self.aspect
 
     @property
     def _quarters(self) -> int:
@@ -86,11 +96,11 @@ class VideoFile:
         MissingExtra: PyAV is not installed.
         FileError: The file is missing or may not be read.
         Damaged: It is no video, or its head is missing.
-        InputError: The end is not after the start.
+        InputError: The end is not after the start, or one of them is not a number.
     """
 
     def __init__(self, source: str | PathLike[str], *, start_s: float = 0.0, end_s: float | None = None) -> None:
-        if start_s < 0 or (end_s is not None and not end_s > start_s):
+        if not 0 <= start_s < math.inf or (end_s is not None and not end_s > start_s):
             raise InputError(f"expected a start from 0 s on and an end after it, but got {start_s} s and {end_s} s")
         self.name, self.start_s, self.end_s = os.fspath(source), start_s, end_s
         self._open()
@@ -98,6 +108,7 @@ class VideoFile:
     def _open(self) -> None:
         av = need_av()
         self._container = open_container(self.name)
+        weakref.finalize(self, self._container.close)  # a loop that was never begun does not close it
         covers = av.stream.Disposition.attached_pic  # the picture of a song is a stream too
         streams = [each for each in self._container.streams.video if not each.disposition & covers]
         if not streams:
@@ -124,13 +135,15 @@ class VideoFile:
 
         Raises:
             Damaged: After the last frame: the file breaks off, or some frames or all could not be decoded.
-            InputError: No frame is as late as the start.
+            InputError: No frame is as late as the start, or none comes before the end.
         """
         number, last = after or (-1, -1.0)
         begin = end = after[1] if after else self.start_s
         lost, lost_s = 0, 0.0
         for content, time_s in self._decode(begin):
             if self.end_s is not None and time_s >= self.end_s:
+                if number < 0:
+                    raise InputError(f"{self.name} has no frame from {self.start_s:.2f} s to {self.end_s:.2f} s")
                 return
             if time_s < begin or (after and time_s <= begin):
                 lost = 0  # what a seek lands on may lean on frames before it
@@ -139,7 +152,7 @@ class VideoFile:
             else:
                 number, last = number + 1, time_s
                 end = time_s + float(content.duration * content.time_base)
-                yield Picture(number, time_s, content)
+                yield Picture(number, time_s, content, self._stream.sample_aspect_ratio or Fraction(1))
         self._check_end(number, end, lost, lost_s)
 
     def _check_end(self, number: int, end: float, lost: int, lost_s: float) -> None:
@@ -253,6 +266,7 @@ class Camera:
         end_s: Stop after so many seconds; None: never.
 
     Raises:
+        InputError: The number is none of a camera, or the end is not after the start.
         FileError: There is no such camera, or it cannot be used.
     """
 
@@ -260,6 +274,10 @@ class Camera:
 
     def __init__(self, number: int, *, end_s: float | None = None) -> None:
         need_av()
+        if isinstance(number, bool) or not 0 <= number < 2**31:  # OpenCV takes a C int, and crashes below 0
+            raise InputError(f"cameras are numbered from 0 to {2**31 - 1}, but the number is {number}")
+        if end_s is not None and not end_s > 0:
+            raise InputError(f"expected an end after the start, but got {end_s} s")
         self.name, self.end_s = str(number), end_s
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(0)  # what it prints of a missing camera is longer than our line
@@ -300,13 +318,13 @@ def open_video(source: str | PathLike[str] | int, *, start_s: float = 0.0, end_s
     """A camera for a number, also one written as text; a file for anything else.
 
     Raises:
-        InputError: A start for a camera, or an end before the start.
+        InputError: A start for a camera, a number that is none of a camera, or an end before the start.
         FileError, Damaged, MissingExtra: As `VideoFile` and `Camera`.
     """
     if isinstance(source, int) or (isinstance(source, str) and source.isdecimal() and not Path(source).exists()):
-        if start_s:
+        if start_s:  # NaN too
             raise InputError("a camera has no start to skip to; leave the start out")
-        return Camera(int(source), end_s=end_s)
+        return Camera(source if isinstance(source, int) else int(source), end_s=end_s)
     return VideoFile(source, start_s=start_s, end_s=end_s)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache
 from os import PathLike
 from typing import Any
@@ -43,6 +44,11 @@ class Frame:
     readings: list[TrackedReading]
     _picture: Picture = field(repr=False, compare=False)
 
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel by its height: 1 but for some tapes and discs."""
+        return self._picture.pixel_aspect
+
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
         """The frame's upright RGB pixels, made when they are asked for."""
         return self._picture.rgb()
@@ -73,7 +79,7 @@ class Watch:
         detect_every_s: float = 0.2,
         tracking: TrackOptions | None = None,
     ) -> None:
-        if every_s < 0 or detect_every_s < 0:
+        if not (every_s >= 0 and detect_every_s >= 0):
             raise InputError(f"expected spans of 0 s or more, but got {every_s} and {detect_every_s}")
         self._video = open_video(source, start_s=start_s, end_s=end_s)
         self._every_s = every_s
