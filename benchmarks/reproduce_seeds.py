@@ -129,13 +129,15 @@ def table(results: list[dict[str, Any]]) -> str:
     lines, hardware = [], set()
     for name in dict.fromkeys(r["recipe"] for r in results):
         runs = [r for r in results if r["recipe"] == name]
-        hardware |= {f"{r['hardware']}, {r['threads']} threads, {r['precision']}" for r in runs}
+        hardware |= {f"{r['hardware']}, threads: {r['threads']}, precision {r['precision']}" for r in runs}
         trial = "" if all(r["full"] for r in runs) else " (TRIAL)"
-        for checkpoint, epoch in (("best", "best_epoch"), ("last", "epochs")):
+        same = all(r["best_epoch"] == r["epochs"] for r in runs)
+        kinds = [("last", "epochs")] if same else [("best", "best_epoch"), ("last", "epochs")]
+        for checkpoint, epoch in kinds:
             lines.append([
                 f"`{name}`{trial}",
                 runs[0]["claim"] or "none",
-                f"{checkpoint}, epoch {', '.join(str(r[epoch]) for r in runs)}",
+                f"{'best and last' if same else checkpoint}, epoch {', '.join(str(r[epoch]) for r in runs)}",
                 percent(runs, checkpoint, "PublicTest", "all"),
                 percent(runs, checkpoint, HELD_OUT, "all"),
                 percent(runs, checkpoint, HELD_OUT, "without twins"),
