@@ -151,3 +151,18 @@ def test_without_a_display_a_window_says_what_to_do(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(InputError, match="--rows"):
         Window("x")
+
+
+def test_a_window_opens_at_the_size_of_the_picture_or_of_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    for name in ("namedWindow", "imshow", "destroyWindow"):
+        monkeypatch.setattr(f"cv2.{name}", lambda *_: None)
+    monkeypatch.setattr("cv2.waitKey", lambda _: -1)
+    monkeypatch.setattr("cv2.getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr("cv2.resizeWindow", lambda _, width, height: sizes.append((width, height)))
+    for width, height in ((640, 480), (3840, 2160)):
+        window = Window("x")
+        assert window.show(np.zeros((height, width, 3), np.uint8), 0.0)
+        assert window.show(np.zeros((height, width, 3), np.uint8), 0.001)  # only the first picture sizes it
+    assert sizes == [(640, 480), (1280, 720)]

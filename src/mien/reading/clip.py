@@ -219,7 +219,7 @@ class Window:
         bare = sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
         try:
             if not bare:
-                cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+                cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error:  # OpenCV was built without windows
             bare = True
         if bare:
@@ -238,7 +238,11 @@ class Window:
         """
         cv2.imshow(self._title, image[..., ::-1])
         now = time.monotonic()
-        self._begin = now - time_s if self._begin is None else self._begin
+        if self._begin is None:
+            self._begin = now - time_s
+            height, width = image.shape[:2]
+            shrink = min(1.0, 1280 / max(height, width))  # larger ones would not fit many screens
+            cv2.resizeWindow(self._title, round(width * shrink), round(height * shrink))
         key = cv2.waitKey(max(1, round((self._begin + time_s - now) * 1000)))
         return key not in (27, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
 
