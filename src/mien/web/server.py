@@ -67,7 +67,7 @@ class _Protocol(H11Protocol):
             self._timer = None
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is not None and self.cycle.more_body:  # the head was answered for, or will not be any more
+        if self.cycle is not None and self.cycle.more_body:  # a head was read, and what follows it is bad
             message = "the request's body is not in chunks, as its head says"
         else:
             message = f"the request's head is not HTTP/1.1, or longer than {HEAD:,} bytes"
