@@ -377,13 +377,20 @@ def serve(
         raise MissingExtra.of("web", f"serving ({', '.join(missing)} not found)")
     from mien.reading.recognizer import load_model
     from mien.web.app import create_app
+    from mien.web.gate import check_names
     from mien.web.limits import Limits
     from mien.web.server import listen, make_server
 
+    for option, value in (("--max-body", max_body), ("--max-pixels", max_pixels), ("--timeout", timeout)):
+        if value > 1e6:  # inf, above all
+            raise InputError(f"{option} takes a number up to 1,000,000, but got {value:g}")
     limits = Limits(body=int(max_body * 1e6), pixels=int(max_pixels * 1e6), images=max_images, waiting=max_waiting,
                     streams=max_streams, seconds=timeout)
-    if "*" in (allow_origin or ()):
-        raise InputError("--allow-origin takes an origin such as https://example.org, not a wildcard")
+    check_names(allow_host or (), allow_origin or ())
+    if not host:
+        raise InputError("--host is empty; give it an address of this machine, such as 127.0.0.1 or 0.0.0.0")
+    if token == "" or (token is None and os.environ.get("MIEN_TOKEN") == ""):  # Click takes no notice of the latter
+        raise InputError("the token of --token or MIEN_TOKEN is empty: give one, or leave both away to serve without")
     if token and not (token.isascii() and token.isprintable() and token == token.strip()):
         raise InputError("--token should be printable ASCII without spaces at its ends, or headers cannot carry it")
     recognizer = load_model(model, views=views)

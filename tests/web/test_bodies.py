@@ -121,3 +121,35 @@ def test_the_connection_goes_on_after_a_refusal(server: Running) -> None:
 def test_json_errors_do_not_repeat_what_was_sent(server: Running) -> None:
     answer = server.read(json.dumps({"image": 5, "secret": "s3cr3t"}).encode(), "application/json")
     assert "s3cr3t" not in answer.text
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+FORM = "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "utf-7", "hex", "nothing"])
+def test_the_codec_that_a_form_names_is_not_used(server: Running, charset: str) -> None:
+    body = PART.replace(b"a.jpg", b"a-\xc3\xbc+2AA-.jpg") + COLLINS + b"\r\n--x--\r\n"
+    (photo,) = server.read(body, f"{FORM}; charset={charset}").json()["photos"]
+    assert (photo["source"], expressions(photo)) == ("a-ü+2AA-.jpg", ["happy"])
+    smuggled = f'multipart/form-data; boundary="x\\"; charset=\\"{charset}"'
+    assert error(server.read(body, smuggled)) == (400, "bad_multipart")
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n--x", b"\r\n--x-"])
+def test_a_form_that_is_cut_off_is_not_taken_for_a_shorter_one(server: Running, end: bytes) -> None:
+    assert error(server.read(PART + HOPPER + b"\r\n" + PART + COLLINS + end, FORM)) == (400, "bad_multipart")
+
+
+@pytest.mark.parametrize("path", ["/v1/read", "/v1/faces"])
+def test_one_bad_image_does_not_stop_the_others(server: Running, path: str) -> None:
+    good = base64.b64encode(COLLINS).decode()
+    answer = server.http.post(path, json={"images": [good, "@@", ""]}).json()
+    first, *bad = answer["photos" if path == "/v1/read" else "faces"]
+    assert "error" not in first
+    assert [one["error"]["code"] for one in bad] == ["bad_base64", "empty_body"]
+    files = [("image", ("c.jpg", COLLINS)), ("image", ("none.jpg", b""))]
+    answer = server.http.post(path, files=files).json()
+    first, bad = answer["photos" if path == "/v1/read" else "faces"]
+    assert "error" not in first
+    assert (bad["source"], bad["error"]["code"]) == ("none.jpg", "empty_body")

@@ -8,6 +8,9 @@ from serving import COLLINS, Running, serving
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from mien.errors import InputError
+from mien.web.gate import check_names
+
 TOKEN = "correct horse"
 
 
@@ -19,7 +22,7 @@ def open_server() -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Running]:
-    with serving(token=TOKEN) as running:
+    with serving(token=TOKEN, origins=["https://friend.example"]) as running:
         yield running
 
 
@@ -82,6 +85,48 @@ def test_tokens(locked: Running, path: str, header: str | None, status: int) -> 
     if status == 401:
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.json()["error"]["code"] == "unauthorized"
+
+
+def test_an_allowed_page_can_read_why_it_is_refused(locked: Running) -> None:
+    friend = {"Origin": "https://friend.example"}
+    answer = locked.http.get("/v1/models", headers=friend)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, friend["Origin"])
+    assert answer.headers["vary"] == "Origin"
+    answer = locked.http.get("/v1/models", headers={**friend, "Host": "evil.example"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (403, friend["Origin"])
+    answer = locked.http.get("/v1/models", headers={**friend, "Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200
+    assert "Retry-After" in answer.headers["access-control-expose-headers"]
+    stranger = locked.http.get("/v1/models", headers={"Origin": "https://evil.example"})
+    assert stranger.status_code == 403
+    assert "access-control-allow-origin" not in stranger.headers
+
+
+@pytest.mark.parametrize("names", [["http://x"], ["x:8000"], [""], ["a b"], ["[::1]"]])
+def test_names_that_no_client_sends_are_refused(names: list[str]) -> None:
+    with pytest.raises(InputError, match="--allow-host takes"):
+        check_names(names, ())
+
+
+@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://Example.org", "*", "https://*", ""])
+def test_origins_that_no_browser_sends_are_refused(origin: str) -> None:
+    with pytest.raises(InputError, match="--allow-origin takes"):
+        check_names((), [origin])
+
+
+def test_names_and_origins_as_clients_send_them() -> None:
+    check_names(["photos.example", "PHOTOS", "10.0.0.1"],
+                ["https://example.org", "http://localhost:3000", "http://[::1]:80"])  # fmt: skip
+
+
+def test_a_long_head_is_refused_though_it_comes_at_once(open_server: Running) -> None:
+    assert open_server.http.get("/healthz", headers={"X": "x" * 30_000}).status_code == 200
+    answer = open_server.http.get("/healthz", headers={"X": "x" * 40_000})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+
+
+def test_a_range_is_not_looked_at(open_server: Running) -> None:
+    assert open_server.http.get("/static/app.js", headers={"Range": "bytes=x"}).status_code == 200
 
 
 def test_the_page_and_the_health_need_no_token(locked: Running) -> None:

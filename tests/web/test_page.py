@@ -132,13 +132,15 @@ def test_several_faces_and_photos(page: Page) -> None:
 
 
 def test_no_face_and_a_broken_file(page: Page) -> None:
-    give(page, ("nobody.jpg", no_face()), ("broken.jpg", COLLINS[:9000]), ("huge.jpg", bytes(2_000_001)))
-    nobody, broken, huge = (page.locator(".card").nth(n) for n in range(3))
+    give(page, ("nobody.jpg", no_face()), ("broken.jpg", COLLINS[:9000]), ("huge.jpg", bytes(2_000_001)),
+         ("empty.jpg", b""))  # fmt: skip
+    nobody, broken, huge, empty = (page.locator(".card").nth(n) for n in range(4))
     expect(nobody).to_contain_text("No face was found")
     expect(broken).to_contain_text("damaged image")
     expect(broken).to_contain_text("save it again")
     expect(huge).to_contain_text("2.0 MB")
-    expect(page.locator("#announcer")).to_have_text("1 photo read, 0 faces found, 2 could not be read.")
+    expect(empty).to_contain_text("This file is empty.")
+    expect(page.locator("#announcer")).to_have_text("1 photo read, 0 faces found, 3 could not be read.")
 
 
 def test_an_uncertain_reading_is_shown_as_such(browser: Browser) -> None:
@@ -260,9 +262,15 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
         assert wanted in names, f"{wanted} is not reached: {names}"
     outlined = {"#camera", "theme", "all-csv", "picture", "face"}
     assert all(outline != "none" for name, outline in seen if name in outlined)
+
+
+def test_the_skip_link_leaves_the_view_as_it_is(page: Page) -> None:
+    page.get_by_role("link", name="Scores").click()
     page.locator(".skip").focus()
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
+    page.wait_for_timeout(100)  # a change of the hash would be told by now
+    expect(page.locator("#view-scores")).to_be_visible()
 
 
 def test_every_control_has_a_name(page: Page) -> None:
@@ -311,6 +319,91 @@ def test_a_token_is_asked_for_once(browser: Browser) -> None:
         expect(page.locator("#live-faces .face").first).to_be_visible(timeout=30_000)
 
 
+def test_a_wrong_token_is_named_and_can_be_mended(browser: Browser) -> None:
+    with serving(token="open sesame") as server, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        dialog, field = page.locator("#ask-token"), page.get_by_label("Token", exact=True)
+        proceed = page.get_by_role("button", name="Continue")
+        expect(dialog.get_by_role("alert")).to_be_hidden()
+        field.fill("öffne dich €")  # no header can carry it
+        proceed.click()
+        expect(dialog).to_be_visible()
+        assert not page.evaluate("sessionStorage.getItem('mien-token')")
+        field.fill("open barley")
+        proceed.click()
+        expect(dialog.get_by_role("alert")).to_contain_text("refused this token")
+        expect(field).to_have_value("")
+        field.fill("open sesame")
+        proceed.click()
+        expect(page.locator("#model")).to_have_text("Model mien-small")
+        expect(dialog).to_be_hidden()
+        page.reload()
+        expect(page.locator("#model")).to_have_text("Model mien-small")
+
+
+def test_the_question_for_a_token_can_be_left(browser: Browser) -> None:
+    with serving(token="open sesame") as server, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        dialog = page.locator("#ask-token")
+        expect(dialog).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(page.locator("#scores")).to_contain_text("none was given")
+        give(page, *((f"{n}.jpg", COLLINS) for n in range(6)))
+        expect(dialog).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator(".card.is-bad")).to_have_count(6)  # asked once for all of them
+        expect(page.locator(".card").first).to_contain_text("none was given")
+        expect(dialog).to_be_hidden()
+        give(page, ("again.jpg", COLLINS))  # the failure is not kept
+        page.get_by_label("Token", exact=True).fill("open sesame")
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator(".card").first.locator(".face-answer")).to_have_text("happy")
+
+
+def test_a_busy_moment_at_the_start_is_got_over(page: Page) -> None:
+    page.route("**/v1/models", lambda route: route.fulfill(status=502, content_type="text/html", body="<h1>Bad</h1>"))
+    page.reload()
+    expect(page.locator("#scores")).to_contain_text("Something other than mien serve answered, with status 502")
+    page.unroute("**/v1/models")
+    give(page, ("a.jpg", COLLINS))
+    expect(page.locator(".face-answer")).to_have_text("happy")
+
+
+def test_a_stream_that_paused_goes_on(browser: Browser) -> None:
+    """As in a hidden tab: no frames, until the server lets the stream go."""
+    with serving(limits=Limits(seconds=2)) as server, browser.new_page() as page:
+        page.goto(f"http://127.0.0.1:{server.port}/#camera")
+        page.get_by_role("button", name="Start").click()
+        face = page.locator("#live-faces .face-answer").first
+        expect(face).to_have_text("happy", timeout=30_000)
+        page.evaluate("document.getElementById('video').pause()")
+        expect(page.locator("#stage-text")).to_contain_text("Paused", timeout=30_000)
+        expect(page.get_by_role("alert")).to_be_hidden()
+        page.evaluate("document.getElementById('video').play()")
+        expect(page.locator("#stage-text")).to_be_hidden(timeout=30_000)
+        expect(face).to_have_text("happy", timeout=30_000)
+
+
+def test_start_and_stop_in_haste(page: Page) -> None:
+    page.goto(page.url + "#camera")
+    for _ in range(3):
+        page.evaluate("""async () => {
+            const button = document.getElementById("start");
+            const playing = HTMLMediaElement.prototype.play;
+            const begun = new Promise((resolve) => {
+                HTMLMediaElement.prototype.play = function () { const p = playing.call(this); resolve(); return p; };
+            });
+            button.click();
+            await begun;
+            HTMLMediaElement.prototype.play = playing;
+            button.click();
+        }""")
+        expect(page.locator("#stage-text")).to_have_text("The camera is off.")
+
+
 def test_a_server_that_is_gone(browser: Browser) -> None:
     with browser.new_page() as page:
         with serving() as server:
@@ -327,3 +420,4 @@ def test_the_description_is_shown_to_people(page: Page, server: Running) -> None
     expect(page.locator("pre").first).to_contain_text("curl --data-binary @photo.jpg http://127.0.0.1")
     page.get_by_text("Answer: One photo").first.click()
     expect(page.locator("details[open] pre")).to_contain_text('"expression": "happy"')
+    assert "`" not in page.locator("#operations").inner_text()

@@ -75,6 +75,15 @@ def test_an_open_address_without_a_token_is_warned_of(arguments: list[str], warn
         (["--model", "mien-smal"], "did you mean 'mien-small'"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),  # not an address of ours
         (["--timeout", "0"], "--timeout"),
+        (["--timeout", "inf"], "--timeout takes a number up to 1,000,000, but got inf"),
+        (["--max-pixels", "inf"], "--max-pixels takes"),
+        (["--max-pixels", "nan"], "--max-pixels"),
+        (["--max-body", "1e400"], "--max-body takes"),
+        (["--token", ""], "is empty"),
+        (["--host="], "--host is empty"),
+        (["--host", "nosuchname.invalid"], "give --host an address of this machine"),
+        (["--allow-host", "http://x"], "--allow-host takes a name"),
+        (["--allow-origin", "example.org"], "--allow-origin takes an origin"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_served(arguments: list[str], message: str) -> None:
@@ -83,7 +92,14 @@ def test_mistakes_are_told_before_anything_is_served(arguments: list[str], messa
     )
     assert done.returncode == 2
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_an_empty_token_in_the_environment_is_a_mistake_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_TOKEN", "")
+    with pytest.raises(InputError, match="MIEN_TOKEN is empty"):
+        app(["serve", "--port", "0"], standalone_mode=False)
 
 
 def test_a_bare_install_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,3 +155,57 @@ def test_who_asks_before_sending_is_answered_before() -> None:
     head = HEAD.replace(b"9000", b"99000000") + b"Expect: 100-continue\r\n\r\n"
     with serving() as server:
         assert exchange(server.port, head).startswith(b"HTTP/1.1 413 ")
+
+
+KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+LENGTH = b"Content-Length: 3\r\n"
+
+
+def handshake(*lines: bytes, method: bytes = b"GET", path: bytes = b"/v1/stream", host: bytes = b"localhost") -> bytes:
+    head = method + b" " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    return head + b"Sec-WebSocket-Version: 13\r\n" + b"".join(lines) + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (handshake(KEY, LENGTH) + b"abc", 400),
+        (handshake(KEY, LENGTH, method=b"POST", host=b"evil.example") + b"abc", 400),
+        (handshake(KEY, b"Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n", 400),
+        (handshake(KEY, method=b"POST"), 405),
+        (handshake(b"Sec-WebSocket-Key: x\r\n"), 400),
+        (handshake(KEY, b"X: " + b"x" * 9_000 + b"\r\n"), 431),
+        (handshake(KEY, path=b"/" + b"x" * 9_000), 414),
+        (handshake(KEY, path=b"/nothing"), 404),
+        (handshake(KEY, host=b"evil.example"), 403),
+    ],
+)
+def test_every_handshake_has_an_answer(sent: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as server:
+        answer = exchange(server.port, sent)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) == {"code", "message", "hint"}
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_bad_handshake_does_not_disturb_the_end() -> None:
+    with process() as (running, url), ThreadPoolExecutor(1) as clients, httpx.Client(base_url=url, timeout=60) as http:
+        port = http.base_url.port
+        with socket.create_connection(("127.0.0.1", port)) as bad:
+            bad.sendall(handshake(KEY, LENGTH) + b"abc")
+            asked = clients.submit(http.post, "/v1/read", files=[("image", two_faces())] * 4)
+            with httpx.Client(base_url=url) as other:
+                while "mien_waiting 0.0" in other.get("/metrics").text:
+                    pass
+            running.send_signal(signal.SIGTERM)
+            assert [len(photo["faces"]) for photo in asked.result().json()["photos"]] == [2] * 4
+            _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (0, "")
+
+
+def test_broken_chunks_are_told_from_a_broken_head() -> None:
+    head = b"POST /v1/read HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving() as server:
+        answer = exchange(server.port, head, b"zz\r\nabc\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "chunks" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]

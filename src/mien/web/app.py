@@ -74,7 +74,8 @@ def create_app(
     )  # fmt: skip
     # The last one added is the outermost.
     if origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
+        app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
+                           expose_headers=["Retry-After"])  # fmt: skip
     app.add_middleware(Gate, metrics=metrics, token=token, hosts=hosts, origins=origins)
     described = [Security(HTTPBearer(auto_error=False))] if token else []  # the door checks it, and the stream's too
     app.include_router(reading_routes(service), dependencies=described)

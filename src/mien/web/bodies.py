@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -22,10 +23,10 @@ _FORMS = "send an image as the raw body (Content-Type: image/jpeg), as multipart
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One encoded image."""
+    """One encoded image, or why there is none."""
 
     source: str
-    content: bytes
+    content: bytes | Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ async def uploads(request: Request, limits: Limits, source: str) -> Uploads:
     """Read a body, and stop as soon as it is too large.
 
     Raises:
-        Refusal: It is too large, of another type, or not what its type says.
+        Refusal: It is too large, of another type, or not what its type says; or its only image is none.
     """
     kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -52,13 +53,13 @@ async def uploads(request: Request, limits: Limits, source: str) -> Uploads:
         images = [Upload(fields.source, _decode(text)) for text in fields.images or [fields.image or ""]]
     elif kind.startswith(RAW):
         several = False
-        images = [Upload(source, await _body(request, limits))]
+        images = [Upload(source, await _body(request, limits) or _empty())]
     else:
         raise Refusal(415, "wrong_type", f"expected an image, but the Content-Type is {kind[:80]!r}", _FORMS)
     if len(images) > limits.images:
         raise _too_many(limits)
-    if not all(image.content for image in images):
-        raise Refusal(400, "empty_body", "an image has no bytes", _FORMS)
+    if not several and isinstance(images[0].content, Refusal):
+        raise images[0].content
     return Uploads(images, several)
 
 
@@ -83,20 +84,36 @@ async def _body(request: Request, limits: Limits) -> bytes:
 
 class _InMemory(MultiPartParser):
     spool_max_size = sys.maxsize  # Starlette would write what is larger than a megabyte to a temporary file
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 async def _multipart(request: Request, limits: Limits) -> list[Upload]:
-    parser = _InMemory(request.headers, _chunks(request, limits), max_files=limits.images, max_fields=limits.images)
+    chunks = _chunks(request, limits)
+    parser = _InMemory(_boundary(request), chunks, max_files=limits.images, max_fields=limits.images)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many"):
             raise _too_many(limits) from error
-        raise Refusal(400, "bad_multipart", f"the body is no multipart/form-data: {error.message}", _FORMS) from error
+        raise _bad_multipart(error.message) from error
+    if not parser.ended:  # what came last was cut off, and is not in the form
+        raise _bad_multipart("it ends before its last boundary")
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
         raise Refusal(400, "no_image", "the form has no file", "add one with curl: -F image=@photo.jpg")
-    return [Upload(file.filename or "image", await file.read()) for file in files]
+    return [Upload(file.filename or "image", await file.read() or _empty()) for file in files]
+
+
+def _boundary(request: Request) -> Headers:
+    """The Content-Type with nothing but its boundary: Starlette would decode names in any codec that it says."""
+    _, options = parse_options_header(request.headers["content-type"])
+    boundary = options.get(b"boundary", b"")
+    if not boundary or b'"' in boundary or b"\\" in boundary:
+        raise _bad_multipart("its Content-Type has no boundary, or one with quotes")
+    return Headers(raw=[(b"content-type", b'multipart/form-data; boundary="' + boundary + b'"')])
 
 
 def _fields(body: bytes) -> ImagesIn:
@@ -110,13 +127,21 @@ def _fields(body: bytes) -> ImagesIn:
         raise Refusal(422, "bad_json", message, hint) from error
 
 
-def _decode(text: str) -> bytes:
+def _decode(text: str) -> bytes | Refusal:
     data = text.partition(",")[2] if text.startswith("data:") else text
     try:
-        return base64.b64decode(data, validate=True)
+        return base64.b64decode(data, validate=True) or _empty()
     except (binascii.Error, ValueError) as error:  # ValueError: characters beyond ASCII
         message = f"an image is not base64: {error}"
-        raise Refusal(422, "bad_base64", message, "encode the file's bytes, without line breaks") from error
+        return Refusal(422, "bad_base64", message, "encode the file's bytes, without line breaks")
+
+
+def _empty() -> Refusal:
+    return Refusal(400, "empty_body", "an image has no bytes", _FORMS)
+
+
+def _bad_multipart(reason: str) -> Refusal:
+    return Refusal(400, "bad_multipart", f"the body is no multipart/form-data: {reason}", _FORMS)
 
 
 def _too_many(limits: Limits) -> Refusal:

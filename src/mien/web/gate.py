@@ -16,7 +16,8 @@ from collections.abc import Collection
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mien.web.limits import Refusal
+from mien.errors import InputError
+from mien.web.limits import HEAD, Refusal
 from mien.web.metrics import Metrics
 
 SUBPROTOCOL = "mien"
@@ -25,7 +26,24 @@ SUBPROTOCOL = "mien"
 _OPEN = ("/", "/docs", "/healthz", "/openapi.json")  # no token: they say nothing about anybody
 _ROUTES = (*_OPEN, "/metrics", "/v1/faces", "/v1/models", "/v1/read", "/v1/stream")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]+)?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 _LINGER = 2.0  # seconds
+
+
+def check_names(hosts: Collection[str], origins: Collection[str]) -> None:
+    """Look whether names and origins are such as clients send.
+
+    Raises:
+        InputError: One could never match.
+    """
+    for host in hosts:
+        match = _HOST.fullmatch(host.lower())
+        if match is None or match["name"] != host.lower():
+            raise InputError(f"--allow-host takes a name such as photos.example.org, without a port, but got {host!r}")
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin) or origin.endswith("*"):
+            expected = "an origin such as https://example.org, not a wildcard and without a path"
+            raise InputError(f"--allow-origin takes {expected}, but got {origin!r}")
 
 
 class Gate:
@@ -56,6 +74,8 @@ class Gate:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
+        # All that has ranges is small, and Starlette's errors about them have a form of their own.
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
         headers = Headers(scope=scope)
         visit = _Visit(scope, headers, receive, send)
         start = time.perf_counter()
@@ -63,6 +83,8 @@ class Gate:
             try:
                 self._check(scope, headers)
             except Refusal as refusal:
+                if (origin := headers.get("origin")) in self._origins:  # its page should see what is wrong
+                    refusal.headers |= {"Access-Control-Allow-Origin": str(origin), "Vary": "Origin"}
                 await visit.refuse(refusal)
             else:
                 await self._app(scope, visit.receive, visit.send)
@@ -75,6 +97,11 @@ class Gate:
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
+        # The HTTP parser looks at the length only of heads that come in pieces.
+        head = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in headers.raw)
+        if head > HEAD:
+            message = f"a request's head may have {HEAD:,} bytes, and this one has more"
+            raise Refusal(400, "bad_request", message, "send fewer or shorter headers")
         host = headers.get("host", "")
         if not self._is_ours(host):
             hint = "use the address that the server printed, or start it with --allow-host NAME"
@@ -145,6 +172,9 @@ class _Visit:
                     headers["Connection"] = "close"
         elif message["type"] == "websocket.accept":
             self.status = "101"
+        elif message["type"] == "websocket.close" and not self.status:  # no route took it
+            await self.refuse(Refusal(404, "not_found", "there is no stream of this name", "streams are at /v1/stream"))
+            return
         await self._send(message)
 
     async def _linger(self) -> None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from mien.errors import Damaged, MienError, NotAnImage, TooManyPixels
 
+HEAD = 32_768
+"""Bytes of a request's head at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

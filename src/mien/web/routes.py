@@ -147,6 +147,8 @@ class Failure:
 
 
 async def _one(image: Upload, read: Read) -> Photo | Failure:
+    if isinstance(image.content, Refusal):
+        return Failure(image.source, image.content)
     try:
         return await read(image.content, image.source)
     except Refusal as refusal:

@@ -1,22 +1,25 @@
 """uvicorn around the application: one process, a socket of ours, and clients that dawdle shown the door."""
 
 import asyncio
+import errno
 import json
 import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from h11 import IDLE
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
 
 from mien.errors import InputError
-from mien.web.limits import Limits, Refusal
-
-_HEAD = 32_768  # bytes of a request's head at most
+from mien.web.limits import HEAD, Limits, Refusal
 
 
 class _Protocol(H11Protocol):
@@ -64,11 +67,51 @@ class _Protocol(H11Protocol):
             self._timer = None
 
     def send_400_response(self, msg: str) -> None:
-        message = f"the request's head is not HTTP/1.1, or longer than {_HEAD:,} bytes"
+        if self.cycle is not None and self.cycle.more_body:  # a head was read, and what follows it is bad
+            message = "the request's body is not in chunks, as its head says"
+        else:
+            message = f"the request's head is not HTTP/1.1, or longer than {HEAD:,} bytes"
         body = json.dumps(Refusal(400, "bad_request", message, "use an HTTP client").to_object()).encode()
         head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
+
+
+class _Handshake(ServerProtocol):
+    """The WebSocket protocol, with our form of errors for handshakes that are none."""
+
+    def reject(self, status: HTTPStatus | int, text: str) -> Response:
+        phrase = HTTPStatus(status).phrase
+        hint = "open a stream with a WebSocket client: GET /v1/stream, without a body"
+        refusal = Refusal(int(status), phrase.lower().replace(" ", "_"), text.strip() or phrase, hint)
+        response = super().reject(status, json.dumps(refusal.to_object()))
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        return response
+
+
+class _Stream(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, which leaves no handshake without an answer."""
+
+    def __init__(self, config: uvicorn.Config, *arguments: Any, **options: Any) -> None:
+        super().__init__(config, *arguments, **options)
+        self.conn = _Handshake(max_size=config.ws_max_size, logger=self.logger)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and not self.close_sent:  # a whole head came, and it is no handshake
+            self.handshake_complete = self.close_sent = True
+            answer = b"".join(self.conn.data_to_send())  # empty where the head could not be read at all
+            if not answer:
+                reason = getattr(self.conn.handshake_exc, "__cause__", None) or "malformed"
+                answer = self.conn.reject(400, f"this is no WebSocket handshake: {reason}").serialize()
+            self.transport.write(answer)
+            self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:  # a refusal is a complete answer, which uvicorn would log as an error of ours
+            self.handshake_complete = True
 
 
 class _Server(uvicorn.Server):
@@ -94,7 +137,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"cannot listen on {host}, port {port}: {reason}; choose another with --port") from error
+        of_port = error.errno in {errno.EADDRINUSE, errno.EACCES}  # the others are of the address, or of its name
+        hint = "choose another with --port" if of_port else "give --host an address of this machine"
+        raise InputError(f"cannot listen on {host}, port {port}: {reason}; {hint}") from error
 
 
 def make_server(app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> uvicorn.Server:
@@ -108,13 +153,13 @@ def make_server(app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> uv
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would log the bytes it did not expect
     options: dict[str, Any] = {
         "http": partial(_Protocol, limits.seconds),
-        "ws": "websockets-sansio",
+        "ws": _Stream,
         "lifespan": "on",
         "log_level": "error",  # a warning for every malformed request would fill the disk
         "access_log": False,  # paths and addresses are nobody's business
         "server_header": False,
         "proxy_headers": False,
-        "h11_max_incomplete_event_size": _HEAD,
+        "h11_max_incomplete_event_size": HEAD,
         "ws_max_size": limits.body,
         "ws_per_message_deflate": False,  # frames are compressed already
         "timeout_keep_alive": 30,  # longer than clients keep an idle connection, or both might meet in the middle

@@ -12,24 +12,52 @@ export class Refused extends Error {
 
 let asking = null;
 
-/** Ask for the token, once however many requests wait for it. */
-function askToken() {
+/**
+ * Ask for the token, once however many requests wait for it.
+ * @param {boolean} wrong Whether the server refused the one it was shown.
+ * @returns {Promise<boolean>} Whether one was given.
+ */
+function askToken(wrong) {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("ask-token");
+    const field = document.getElementById("token");
     dialog.addEventListener("close", () => {
-      token = document.getElementById("token").value;
-      sessionStorage.setItem("mien-token", token);
+      const given = dialog.returnValue === "given"; // not so where it was left with Escape
+      keep(given ? field.value : "");
+      field.value = "";
       asking = null;
-      resolve();
+      resolve(given);
     }, { once: true });
+    keep("");
+    dialog.returnValue = "";
     dialog.showModal();
+    const trouble = document.getElementById("token-wrong");
+    trouble.textContent = wrong ? "The server refused this token. Give another one." : "";
+    trouble.hidden = !wrong;
   });
   return asking;
 }
 
+function keep(given) {
+  token = given;
+  sessionStorage.setItem("mien-token", token);
+}
+
+/** An answer's JSON, which something between this page and the server may have replaced. */
+async function parsed(response) {
+  const body = await response.json().catch(() => null);
+  if (body && (response.ok || body.error)) return body;
+  throw new Refused(response.status, {
+    code: "foreign_answer",
+    message: `Something other than mien serve answered, with status ${response.status}.`,
+    hint: "If there is a proxy before the server, see what it says about this.",
+  });
+}
+
 /** fetch and parse JSON; asks for a token where one is needed, and comes back later where the server is busy. */
 export async function call(path, options = {}, patience = 5) {
-  const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  const shown = token;
+  const headers = { ...options.headers, ...(shown && { Authorization: `Bearer ${shown}` }) };
   let response;
   try {
     response = await fetch(path, { ...options, headers });
@@ -40,18 +68,23 @@ export async function call(path, options = {}, patience = 5) {
       hint: "Is mien serve still running? Start it and try again.",
     });
   }
-  if (response.ok) return response.json();
-  const { error } = await response.json();
+  const body = await parsed(response);
+  if (response.ok) return body;
   if (response.status === 401) {
-    await askToken();
-    return call(path, options, patience);
+    // Another request may have got one in the meantime.
+    if (shown !== token || await askToken(Boolean(shown))) return call(path, options, patience);
+    throw new Refused(401, {
+      code: "unauthorized",
+      message: "This server asks for a token, and none was given.",
+      hint: "Try again with the token that mien serve was started with.",
+    });
   }
   if (response.status === 503 && patience > 0) {
     const seconds = Number(response.headers.get("Retry-After")) || 1;
     await new Promise((wake) => setTimeout(wake, 1000 * seconds * (1 + Math.random())));
     return call(path, options, patience - 1);
   }
-  throw new Refused(response.status, error);
+  throw new Refused(response.status, body.error);
 }
 
 /** A web socket to the stream. Browsers set no headers there: the token goes as a subprotocol. */
@@ -65,6 +98,9 @@ export function openStream() {
 /** The model's card and the limits, read once. */
 let about = null;
 export function card() {
-  about ??= call("/v1/models");
+  about ??= call("/v1/models").catch((error) => {
+    about = null; // the next one asks again
+    throw error;
+  });
   return about;
 }

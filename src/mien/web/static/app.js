@@ -40,12 +40,21 @@ function startViews(camera) {
   show();
 }
 
+/** The skip link moves the focus alone: its #main would be taken for a view. */
+function startSkipping() {
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    document.getElementById("main").focus();
+  });
+}
+
 for (const place of document.querySelectorAll("[data-privacy]")) {
   place.textContent = LOCAL.includes(location.hostname)
     ? "Nothing leaves this machine, and nothing is stored."
     : `Pictures go to the server at ${location.hostname} and nowhere else; it stores nothing.`;
 }
 startTheme();
+startSkipping();
 startPhotos(announce);
 startViews(startCamera(announce));
 startScores();

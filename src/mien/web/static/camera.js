@@ -45,24 +45,33 @@ export function startCamera(announce) {
   async function start() {
     complain("");
     if (!navigator.mediaDevices) return complain(INSECURE);
-    const mine = { sent: new Map(), count: 0, answered: -1, times: [], panels: new Map(), told: 0, words: "" };
+    const mine = { told: 0, words: "" };
     session = mine;
     $("start").textContent = "Stop";
     say("Waiting for the camera…");
     try {
       await call("/v1/models"); // asks for a token where one is needed, and tells if the server is gone
       mine.media = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, height: { ideal: 720 } } });
+      if (session !== mine) return mine.media.getTracks().forEach((track) => track.stop());
+      mine.media.getVideoTracks()[0].addEventListener("ended", () => { stop(); complain("The camera was disconnected."); });
+      video.srcObject = mine.media;
+      await video.play();
     } catch (error) {
+      if (session !== mine) return; // Stop was pressed, which interrupts what is waited for
       stop();
       return complain(PROBLEMS[error.name] ?? `${error.message} ${error.hint ?? ""}`);
     }
-    if (session !== mine) return mine.media.getTracks().forEach((track) => track.stop());
-    mine.media.getVideoTracks()[0].addEventListener("ended", () => { stop(); complain("The camera was disconnected."); });
-    video.srcObject = mine.media;
-    await video.play();
+    if (session === mine) open(mine);
+  }
+
+  /** Open a stream: the first one, or another after frames paused for longer than the server keeps one open. */
+  function open(mine) {
     say("Opening the stream…");
-    mine.socket = openStream();
-    mine.socket.addEventListener("open", () => {
+    Object.assign(mine, { sent: new Map(), count: 0, answered: -1, times: [], panels: new Map() }); // numbers begin anew
+    $("live-faces").replaceChildren();
+    const socket = openStream();
+    mine.socket = socket;
+    socket.addEventListener("open", () => {
       say("");
       timelines.clear();
       $("timelines").hidden = false;
@@ -70,9 +79,10 @@ export function startCamera(announce) {
       announce("The camera is on.");
       send(mine);
     });
-    mine.socket.addEventListener("message", ({ data }) => receive(mine, JSON.parse(data)));
-    mine.socket.addEventListener("close", ({ reason }) => {
-      if (session !== mine) return;
+    socket.addEventListener("message", ({ data }) => receive(mine, JSON.parse(data)));
+    socket.addEventListener("close", ({ code, reason }) => {
+      if (session !== mine || mine.socket !== socket) return;
+      if (code === 1000 && mine.busy) return say("Paused: the camera gives no frames."); // the next one opens another
       stop();
       complain(`The stream ended${reason ? `: ${reason}` : ""}. The server may have stopped, or too many streams are open. Press Start to try again.`);
     });
@@ -102,15 +112,21 @@ export function startCamera(announce) {
   }
 
   function send(mine) {
-    if (session !== mine || mine.socket.readyState !== WebSocket.OPEN) return;
+    if (session !== mine) return;
     if (mine.busy || mine.count - 1 - mine.answered >= IN_FLIGHT) return; // the next answer calls again
     mine.busy = true;
     video.requestVideoFrameCallback(() => {
+      if (session !== mine) return;
+      if (mine.socket.readyState !== WebSocket.OPEN) {
+        mine.busy = false;
+        return open(mine);
+      }
       const taken = performance.now();
       grab(small, LONGEST);
       small.toBlob((blob) => {
         mine.busy = false;
-        if (session !== mine || mine.socket.readyState !== WebSocket.OPEN) return;
+        if (session !== mine) return;
+        if (mine.socket.readyState !== WebSocket.OPEN) return send(mine);
         mine.socket.send(blob);
         mine.sent.set(mine.count, taken);
         mine.count += 1;

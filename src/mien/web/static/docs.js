@@ -57,7 +57,9 @@ function operation(method, path, described, schemas) {
   ];
   for (const [name, example] of bodies) {
     const details = element("details", "");
-    details.append(element("summary", name), element("pre", JSON.stringify(example, null, 2)));
+    const summary = element("summary", "");
+    summary.append(...inline(name));
+    details.append(summary, element("pre", JSON.stringify(example, null, 2)));
     box.append(details);
   }
   const statuses = element("dl", "", "answers");

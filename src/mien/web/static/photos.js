@@ -31,10 +31,11 @@ export class Results {
     const waiting = files.map((file) => ({ file, card: this.#newCard(file.name) }));
     this.container.prepend(...waiting.map(({ card }) => card));
     const total = waiting.length;
+    const about = modelCard(); // once for all of them: whoever leaves the question for a token is not asked again
     let [faces, failed] = [0, 0];
     const work = async () => {
       for (let next = waiting.shift(); next; next = waiting.shift()) {
-        const photo = await this.#read(next.file, next.card);
+        const photo = await this.#read(next.file, next.card, about);
         if (photo) faces += photo.faces.length;
         else failed += 1;
         this.changed();
@@ -51,9 +52,10 @@ export class Results {
     return card;
   }
 
-  async #read(file, card) {
+  async #read(file, card, about) {
     try {
-      const { limits } = await modelCard();
+      const { limits } = await about;
+      if (!file.size) throw Object.assign(new Error("This file is empty."), { hint: "Choose another one, or get it again." });
       if (file.size > limits.body) {
         throw Object.assign(new Error(`This file has ${(file.size / 1e6).toFixed(1)} MB; the server takes ${limits.body / 1e6} MB.`),
                             { hint: "Save it smaller, or start the server with a larger --max-body." });
