@@ -4,6 +4,7 @@ It knows nothing of expressions, files or colour order.
 """
 
 import math
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,7 +82,7 @@ class CenterFace:
     Args:
         side: Look at this longer side only, in pixels, from 32 to 4096.
         min_score: Drop faces with a lower score; in [0.1, 1].
-        threads: Threads of ONNX Runtime; 0 leaves the choice to it.
+        threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
 
     Raises:
         InputError: An argument is out of its range.
@@ -159,13 +160,19 @@ def _padded(length: int) -> int:
     return -(-length // _STRIDE) * _STRIDE
 
 
-def session_options(threads: int) -> ort.SessionOptions:
-    """ONNX Runtime's options: as many threads (0: its own choice), asleep while they wait.
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    By default they spin, and keep the cores from the other network, from OpenCV and from whoever else is there.
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """ONNX Runtime's options: as many threads (0: one a core, eight at most), free to move, asleep while they wait.
+
+    By its own choice they are bound to cores, where two networks' threads meet although another core is idle, and
+    spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or min(8, _cores())  # a number, even ONNX Runtime's own, unbinds them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
     return options

@@ -144,7 +144,7 @@ class Recognizer:
     Args:
         path: An .onnx file that mien exported.
         views: "single", or "mirror" to average with the mirrored face (twice the time).
-        threads: Threads of ONNX Runtime; 0 leaves the choice to it.
+        threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
         providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
@@ -287,7 +287,7 @@ def load_model(model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "sing
     Args:
         model: The name of a model in the package, or the path of an .onnx file.
         views: "single", or "mirror" to average with the mirrored face.
-        threads: Threads of ONNX Runtime; 0 leaves the choice to it.
+        threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
 
     Raises:
         NotFound: No model has this name.
