@@ -23,6 +23,18 @@ COLLINS = (EXAMPLES / "eileen-collins.jpg").read_bytes()
 HOPPER = (EXAMPLES / "grace-hopper.jpg").read_bytes()
 
 
+class Stuck:
+    """A detector that finds nothing, and only when it may."""
+
+    def __init__(self) -> None:
+        self.busy, self.go = Event(), Event()
+
+    def find(self, image: object) -> list:
+        self.busy.set()
+        assert self.go.wait(60)
+        return []
+
+
 class Running:
     """A server that runs.
 

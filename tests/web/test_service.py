@@ -2,11 +2,10 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 
 import httpx
 import pytest
-from serving import COLLINS, Running, serving, two_faces, variations
+from serving import COLLINS, Running, Stuck, serving, two_faces, variations
 
 from mien.reading.faces import CenterFace
 from mien.reading.images import open_image
@@ -73,18 +72,6 @@ def test_faces_come_largest_first_as_in_process() -> None:
     for reading, other in zip(photo.readings, expected, strict=True):
         assert reading.expression == other.expression
         assert reading.confidence == pytest.approx(other.confidence, abs=1e-4)
-
-
-class Stuck:
-    """A detector that finds nothing, and only when it may."""
-
-    def __init__(self) -> None:
-        self.busy, self.go = Event(), Event()
-
-    def find(self, image: object) -> list:
-        self.busy.set()
-        assert self.go.wait(60)
-        return []
 
 
 def test_too_many_waiting_are_told_to_come_back() -> None:

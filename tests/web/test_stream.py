@@ -3,10 +3,9 @@
 import json
 import time
 from collections.abc import Iterator
-from threading import Event
 
 import pytest
-from serving import COLLINS, Running, no_face, serving, two_faces
+from serving import COLLINS, Running, Stuck, no_face, serving, two_faces
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -77,20 +76,8 @@ def test_there_are_so_many_places(server: Running) -> None:
 DROPPED = 'mien_stream_frames_total{outcome="dropped"}'
 
 
-class Slow:
-    """A detector that waits for leave."""
-
-    def __init__(self) -> None:
-        self.busy, self.go = Event(), Event()
-
-    def find(self, image: object) -> list:
-        self.busy.set()
-        assert self.go.wait(60)
-        return []
-
-
 def test_old_frames_are_dropped_never_queued() -> None:
-    recognizer, detector = load_model(), Slow()
+    recognizer, detector = load_model(), Stuck()
     recognizer.detector = detector
     frame = no_face()
     with serving(recognizer) as server, to(server) as socket:

@@ -23,6 +23,8 @@ SELECTION_SPLIT = "PublicTest"
 PREDICTIONS = (".csv", ".npz")
 """Suffixes of the files that `write_predictions` writes."""
 
+_COLUMNS = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]  # of its CSV files
+
 CHUNK = 512
 
 
@@ -268,13 +270,12 @@ def _report(
 
 
 def _read_predictions(path: Path) -> dict[int, list[float]]:
-    expected = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]
     found = {}
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
-            if (header := next(reader, [])) != expected:
-                raise ValueError(f"expected the columns {','.join(expected)}, but got {','.join(header)!r}")
+            if (header := next(reader, [])) != _COLUMNS:
+                raise ValueError(f"expected the columns {','.join(_COLUMNS)}, but got {','.join(header)!r}")
             for line in reader:
                 row, *values = line
                 found[int(row)] = [float(value) for value in values]
@@ -306,7 +307,7 @@ def write_predictions(
 
     def rows(file: Any) -> None:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))])
+        writer.writerow(_COLUMNS)
         for row, values in zip(faces.rows, probabilities, strict=True):
             writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
 

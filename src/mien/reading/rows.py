@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mien.errors import Damaged, FileError, InputError
-from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, need_parquet, write_table
+from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, check_form, write_table
 from mien.storage import need_folder, write_whole
 
 FORMS = (".csv", ".jsonl", ".parquet")
@@ -29,11 +29,7 @@ def check_rows(path: str | PathLike[str]) -> None:
         MissingExtra: Parquet without pyarrow.
         FileError: Its folder is not there.
     """
-    path = Path(path)
-    if path.suffix not in FORMS:
-        raise InputError(f"rows are written as {', '.join(FORMS)}, but the file is {path.name!r}")
-    if path.suffix == ".parquet":
-        need_parquet()
+    check_form(path, *FORMS)
     need_folder(path)
 
 

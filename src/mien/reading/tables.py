@@ -123,8 +123,8 @@ def check_form(path: str | PathLike[str], *suffixes: str) -> None:
         MissingExtra: Parquet without pyarrow.
     """
     check_suffix(path, *(suffixes or (".csv", ".parquet")))
-    if Path(path).suffix == ".parquet":
-        need_parquet()
+    if Path(path).suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise MissingExtra.of("parquet", "writing Parquet")
 
 
 def write_table(path: str | PathLike[str], rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> Path:
@@ -159,13 +159,3 @@ def write_table(path: str | PathLike[str], rows: Iterable[Row], columns: Sequenc
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
     return write_whole(path, write_groups, binary=True)
-
-
-def need_parquet() -> None:
-    """Refuse Parquet before long work rather than after it.
-
-    Raises:
-        MissingExtra: pyarrow is not installed.
-    """
-    if find_spec("pyarrow") is None:
-        raise MissingExtra.of("parquet", "writing Parquet")
