@@ -60,7 +60,16 @@ FLOORS = {
     "web.routes": 9,
     "web.app": 10,
     "web.server": 10,
-    "cli": 11,
+    "cli.console": 11,
+    "cli.about": 12,
+    "cli.data": 12,
+    "cli.evaluate": 12,
+    "cli.export": 12,
+    "cli.read": 12,
+    "cli.serve": 12,
+    "cli.train": 12,
+    "cli.watch": 12,
+    "cli.program": 13,
 }
 WINGS = {
     "reading": set(),

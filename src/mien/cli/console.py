@@ -1,0 +1,96 @@
+"""What the verbs share: where they print, the options they have in common, tables, progress."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mien.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from mien.measuring.faceset import FaceSet
+
+out = Console(width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True)
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A model's name (see: mien models) or an .onnx file.")]
+Data = Annotated[Path, typer.Option("--data", help="fer2013.csv or another form of it, a folder, or .npy arrays.")]
+FerPlus = Annotated[Path | None, typer.Option("--ferplus", help="fer2013new.csv: the FER+ votes of the same rows.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Drop damaged rows, and say how many.")]
+Split = Annotated[str, typer.Option("--split", help="Training, PublicTest, PrivateTest, ...")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+Checkpoint = Annotated[str, typer.Option("--checkpoint", help="best or last, for a run folder.")]
+
+
+def fail(message: str) -> None:
+    """One line on standard error, never wrapped or coloured into something a script cannot read."""
+    err.print(Text(f"mien: {printable(message, keep=chr(10))}"), soft_wrap=True)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Escapes in the place of line ends, of codes that steer a terminal, and of what is no character."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def progress(items: Any, total: int, what: str) -> Any:
+    """A progress bar on standard error, for more than a handful of items on a terminal."""
+    if total < 10 or not err.is_terminal:
+        return items
+    from rich.progress import Progress
+
+    def tracked() -> Iterator[Any]:
+        # Standard output stays what it is: a file or a pipe may be waiting for our JSON there.
+        with Progress(console=err, redirect_stdout=False) as progress:
+            yield from progress.track(items, total, description=what)
+
+    return tracked()
+
+
+def plain_table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def show(value: Any, table: Table, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value) + "\n")
+    else:
+        out.print(table)
+
+
+def load_faces(data: Path, ferplus: Path | None, skip_bad: bool) -> "FaceSet":
+    from mien.measuring.data import load
+
+    faces = load(data, ferplus=ferplus, skip_bad=skip_bad)
+    if faces.dropped:
+        fail(f"{faces.dropped:,} damaged rows were left out of {data}")
+    return faces
+
+
+def predictor(model: str, checkpoint: str) -> Any:
+    """A run folder, an exported architecture, a model's name or an .onnx file, as a predictor."""
+    if Path(model).is_dir():
+        need_lab("using a run folder")
+        from mien.lab.runs import Run
+
+        return Run(model, checkpoint)
+    if Path(model).suffix == ".json":
+        need_lab("using an exported architecture")
+        from mien.lab.saved import Saved
+
+        return Saved(model)
+    from mien.reading.recognizer import load_model
+
+    return load_model(model)
+
+
+def need_lab(purpose: str) -> None:
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("torch", "lightning", "kornia", "torchmetrics") if find_spec(name) is None]:
+        raise MissingExtra.of("lab", f"{purpose} ({', '.join(missing)} not found)")

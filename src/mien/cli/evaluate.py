@@ -1,0 +1,62 @@
+"""`mien evaluate` and `mien predict`: a model on a split."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, load_faces, out, predictor
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, an .onnx or .json file, or a run folder.")],
+    data: Data,
+    split: Split = "PublicTest",
+    ferplus: FerPlus = None,
+    skip_bad: SkipBad = False,
+    checkpoint: Checkpoint = "best",
+    as_json: Json = False,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
+) -> None:
+    """Score a model on one split: accuracy with its interval, F1, recalls, calibration, twins apart.
+
+    Instead of a model, a .csv file of probabilities as `mien predict` writes it, whichever system they are from.
+    """
+    from mien.measuring.evaluation import evaluate as measure
+    from mien.measuring.evaluation import evaluate_predictions
+    from mien.recipes import Recipe
+
+    faces = load_faces(data, ferplus, skip_bad)
+    if Path(model).suffix == ".csv":
+        report = evaluate_predictions(model, faces, split)
+    else:
+        asked = predictor(model, checkpoint)
+        recipe = asked.recipe if hasattr(asked, "recipe") else Recipe.from_json(asked.card.recipe)
+        report = measure(asked, faces, split, binary=recipe.claims_binary)
+    sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
+    if plots is not None:
+        from mien.measuring.plots import save_report
+
+        save_report(report, plots)
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A model's name, an .onnx or .json file, or a run folder.")],
+    data: Data,
+    output: Annotated[Path, typer.Option("--out", help="A .csv or .npz file.")],
+    split: Split = "PrivateTest",
+    checkpoint: Checkpoint = "best",
+    skip_bad: SkipBad = False,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored image.")] = False,
+) -> None:
+    """Write the probabilities of every row of a split, labelled or not."""
+    from mien.measuring.evaluation import PREDICTIONS, write_predictions
+    from mien.measuring.evaluation import predict as ask
+    from mien.storage import check_suffix
+
+    check_suffix(output, *PREDICTIONS)
+    faces = load_faces(data, None, skip_bad).split(split)
+    write_predictions(output, faces, ask(predictor(model, checkpoint), faces, mirror=mirror))
+    out.print(Text(f"{output}: {len(faces):,} rows"))

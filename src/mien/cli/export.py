@@ -1,0 +1,67 @@
+"""`mien export`."""
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from mien.cli.console import Checkpoint, fail, load_faces, need_lab, out
+from mien.errors import InputError
+
+
+class Form(StrEnum):
+    """What `export` writes."""
+
+    ONNX = "onnx"
+    INT8 = "int8"
+    PAIR = "json+weights"
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A run folder; for int8 also an exported .onnx file.")],
+    output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
+    checkpoint: Checkpoint = "best",
+    name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
+    form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
+) -> None:
+    """Write a run as one ONNX file, checked against torch, with calibration and scores inside.
+
+    --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
+    json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone.
+    """
+    from mien.storage import check_suffix
+
+    check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
+    need_lab("exporting")
+    if form is Form.PAIR:
+        from mien.lab.saved import save
+
+        if data is not None or name is not None:
+            raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
+        for path in save(source, output, checkpoint=checkpoint):
+            out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+        return
+    if form is Form.INT8 and data is None:
+        raise InputError("--form int8 looks at Training and PublicTest faces; name the data set: --data FILE")
+    from mien.lab.export import export as write
+    from mien.lab.quantize import quantize
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
+
+    faces = load_faces(data, None, False) if data is not None else None
+    if form is Form.INT8 and faces is not None:
+        with TemporaryDirectory() as folder:
+            plain = source if source.suffix == ".onnx" else Path(folder) / "plain.onnx"
+            if plain is not source:
+                write(source, plain, checkpoint=checkpoint, name=name)
+            path = quantize(plain, output, faces)
+    else:
+        path = write(source, output, faces=faces, checkpoint=checkpoint, name=name)
+    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+    if faces is None:
+        fail("not calibrated: no --data was given, so the temperature is 1 and no answer is called uncertain")

@@ -1,0 +1,74 @@
+"""`mien train`."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from mien.cli.console import Data, FerPlus, SkipBad, err, fail, load_faces, need_lab, out
+from mien.errors import InputError
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="See: mien recipes.")],
+    data: Data,
+    run: Annotated[Path, typer.Option("--out", help="The run folder: new, or one to resume.")],
+    ferplus: FerPlus = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Another field, as optimizer.lr=0.05.")] = None,
+    devices: Annotated[str, typer.Option("--devices", help="How many, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
+    limit: Annotated[float, typer.Option("--limit", min=0.0, max=1.0, help="Share of the rows, for a trial.")] = 1.0,
+    teachers: Annotated[
+        list[Path] | None, typer.Option("--teacher", help="A run folder to learn from, for a recipe with distil.")
+    ] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
+    need_lab("training")
+    from mien.lab.training import TrainOptions, check_start, is_first_process
+    from mien.lab.training import train as fit
+    from mien.recipes import get_recipe, override
+
+    # Lightning's remarks on its own internals are nothing to a user; ours are printed or raised.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+
+    changes = dict([*(_setting(text) for text in settings or ()), *([("epochs", str(epochs))] if epochs else ())])
+    options = TrainOptions(
+        devices=int(devices) if devices.isdigit() else devices,
+        precision=precision,  # type: ignore[arg-type]  # it refuses all others
+        limit=limit,
+    )
+    chosen = override(get_recipe(recipe), changes)
+    check_start(chosen, run, teachers or (), resume=resume)
+
+    def report(row: dict[str, float]) -> None:
+        out.print(
+            f"epoch {row['epoch']:3.0f}/{chosen.epochs}"
+            f"  loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.2%}"
+            f"  | validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.2%}  | lr {row['lr']:.2g}"
+        )
+
+    faces = load_faces(data, ferplus, skip_bad)
+    how: dict[str, Any] = {"options": options, "teachers": teachers or (), "resume": resume}
+    try:
+        fit(chosen, faces, run, **how, progress=err.is_terminal, report=report)
+    except KeyboardInterrupt:
+        fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
+        raise typer.Exit(130) from None
+    if not is_first_process():
+        return
+    out.print(Text(f"run folder: {run}"))
+    out.print(Text(f"next: mien export {run} --data {data} --out FILE.onnx"), soft_wrap=True)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set takes NAME=VALUE, as optimizer.lr=0.05, but got {text!r}")
+    return name.strip(), value.strip()
