@@ -32,7 +32,7 @@ $(VENV)/base.ok: pyproject.toml constraints.txt
 
 $(VENV)/lab.ok: $(VENV)/base.ok
 	$(PIP) torch
-	$(PIP) --editable '.[lab,parquet,video,web]' --group dev
+	$(PIP) --editable '.[all]' --group dev
 	touch $@
 
 clean:
