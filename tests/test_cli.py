@@ -93,7 +93,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["read", "--model", "mien-smal", "x.jpg"], "did you mean 'mien-small'"),
         (["read", "empty-folder"], "empty-folder"),  # a folder without images
         (["read", "*.nothing"], "*.nothing"),  # a pattern without matches
-        (["read", "--views", "ten", "x.jpg"], "single, mirror"),
+        (["read", "--views", "five", "x.jpg"], "single, mirror, ten"),
         (["read", "--csv", "faces.xlsx", "x.jpg"], "faces.xlsx"),
         (["read", "--csv", "faces.parquet", "x.jpg"], "ends in .csv, but got 'faces.parquet'"),
         (["read", "--parquet", "faces.csv", "x.jpg"], "ends in .parquet, but got 'faces.csv'"),

@@ -42,6 +42,31 @@ def test_report_has_views_and_twins(small_faces: FaceSet) -> None:
     assert any("selection score" in note for note in report.notes)
 
 
+def test_more_views_are_scored_where_asked(small_faces: FaceSet) -> None:
+    def views(**asked: str) -> list[str]:
+        return [name for name in evaluate(Bars(), small_faces, "PublicTest", **asked).scores if name.endswith("all")]
+
+    assert views(views="single") == ["single view, all"]
+    assert views(views="ten") == ["single view, all", "with mirror, all", "ten views, all"]
+    with pytest.raises(InputError, match="single, mirror, ten"):
+        views(views="all")
+
+
+def test_predictions_average_the_views(small_faces: FaceSet) -> None:
+    class LeftEdge:
+        """As angry as the first column is bright."""
+
+        name = "left edge"
+
+        def probabilities(self, faces: np.ndarray) -> np.ndarray:
+            angry = faces[:, :, 0].mean(1) / 255
+            return np.stack([angry, 1 - angry, *(0 * angry for _ in range(5))], 1)
+
+    edges = small_faces.images[:, :, [0, -1]].mean((1, 2)) / 255
+    assert predict(LeftEdge(), small_faces, views="mirror")[:, 0] == pytest.approx(edges)
+    assert predict(LeftEdge(), small_faces)[:, 0] != pytest.approx(edges)
+
+
 def test_mistakes_are_counted_where_they_are(small_faces: FaceSet) -> None:
     scores = evaluate(Bars(wrong=2), small_faces, "PublicTest").scores["single view, all"]
     assert scores.accuracy == pytest.approx(26 / 28)

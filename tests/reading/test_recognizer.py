@@ -10,7 +10,7 @@ from conftest import linear_model
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
-from mien.reading.recognizer import Card, Recognizer, load_model, model_files, probe_image, read
+from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, probe_image, read
 
 ALPHABETICAL = tuple(sorted(EXPRESSIONS))
 CARD = Card(
@@ -62,8 +62,23 @@ def test_mirror_averages_two_views(tmp_path: Path) -> None:
     assert both.probabilities(face) == pytest.approx(expected)
 
 
+def test_ten_views_average_five_places_and_their_mirror_images(tmp_path: Path) -> None:
+    path = bright(tmp_path / "m.onnx")
+    single, ten = Recognizer(path), Recognizer(path, views="ten")
+    faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48)).astype(np.uint8)
+    padded = np.pad(faces, ((0, 0), (3, 3), (3, 3)), "edge")
+    places = [padded[:, top : top + 48, left : left + 48] for top, left in ((3, 3), (0, 3), (6, 3), (3, 0), (3, 6))]
+    views = [view for place in places for view in (place, place[:, :, ::-1])]
+    expected = np.mean([single.probabilities(np.ascontiguousarray(view)) for view in views], 0)
+    assert ten.probabilities(faces) == pytest.approx(expected, abs=1e-6)
+    many = np.repeat(faces, 100, 0)  # more than go through the network at once
+    assert ten.probabilities(many)[::100] == pytest.approx(expected, abs=1e-6)
+
+
 def test_no_faces_give_no_rows(tmp_path: Path) -> None:
-    assert Recognizer(bright(tmp_path / "m.onnx")).probabilities(np.empty((0, 48, 48), np.uint8)).shape == (0, 7)
+    for views in VIEWS:
+        recognizer = Recognizer(bright(tmp_path / "m.onnx"), views=views)
+        assert recognizer.probabilities(np.empty((0, 48, 48), np.uint8)).shape == (0, 7)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +167,8 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, capfd: pytest.Capt
 
 def test_unknown_views_and_providers_are_refused(tmp_path: Path) -> None:
     path = bright(tmp_path / "m.onnx")
-    with pytest.raises(InputError, match="single, mirror, but is 'ten'"):
-        Recognizer(path, views="ten")
+    with pytest.raises(InputError, match="single, mirror, ten, but is 'five'"):
+        Recognizer(path, views="five")
     with pytest.raises(InputError, match="ONNX Runtime has no TPU"):
         Recognizer(path, providers=["TPU"])
 

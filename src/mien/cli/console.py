@@ -24,6 +24,9 @@ Data = Annotated[Path, typer.Option("--data", help="fer2013.csv or another form 
 FerPlus = Annotated[Path | None, typer.Option("--ferplus", help="fer2013new.csv: the FER+ votes of the same rows.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Drop damaged rows, and say how many.")]
 Split = Annotated[str, typer.Option("--split", help="Training, PublicTest, PrivateTest, ...")]
+Views = Annotated[
+    str, typer.Option("--views", help="Views of each face: single; mirror, twice the time; ten, ten times the time.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Checkpoint = Annotated[str, typer.Option("--checkpoint", help="best or last, for a run folder.")]
 

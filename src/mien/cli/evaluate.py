@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, load_faces, out, predictor
+from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, Views, load_faces, out, predictor
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
     ferplus: FerPlus = None,
     skip_bad: SkipBad = False,
     checkpoint: Checkpoint = "best",
+    views: Annotated[str, typer.Option("--views", help="Score up to: single, mirror or ten views.")] = "mirror",
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
 ) -> None:
@@ -34,7 +35,7 @@ def evaluate(
     else:
         asked = predictor(model, checkpoint)
         recipe = asked.recipe if hasattr(asked, "recipe") else Recipe.from_json(asked.card.recipe)
-        report = measure(asked, faces, split, binary=recipe.claims_binary)
+        report = measure(asked, faces, split, binary=recipe.claims_binary, views=views)
     sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
     if plots is not None:
         from mien.measuring.plots import save_report
@@ -49,7 +50,7 @@ def predict(
     split: Split = "PrivateTest",
     checkpoint: Checkpoint = "best",
     skip_bad: SkipBad = False,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Average with the mirrored image.")] = False,
+    views: Views = "single",
 ) -> None:
     """Write the probabilities of every row of a split, labelled or not."""
     from mien.measuring.evaluation import PREDICTIONS, write_predictions
@@ -58,5 +59,5 @@ def predict(
 
     check_suffix(output, *PREDICTIONS)
     faces = load_faces(data, None, skip_bad).split(split)
-    write_predictions(output, faces, ask(predictor(model, checkpoint), faces, mirror=mirror))
+    write_predictions(output, faces, ask(predictor(model, checkpoint), faces, views=views))
     out.print(Text(f"{output}: {len(faces):,} rows"))

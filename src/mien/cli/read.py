@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mien.cli.console import Json, Model, fail, out, plain_table, printable, progress
+from mien.cli.console import Json, Model, Views, fail, out, plain_table, printable, progress
 
 if TYPE_CHECKING:
     from mien.reading.tables import Photo
@@ -22,7 +22,7 @@ def read(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a row for each face to this .csv file.")] = None,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as a Parquet file.")] = None,
     draw: Annotated[Path | None, typer.Option("--draw", help="Write annotated copies to this folder.")] = None,
-    views: Annotated[str, typer.Option("--views", help="single, or mirror for two views of each face.")] = "single",
+    views: Views = "single",
     size: Annotated[int, typer.Option("--size", help="Look for faces at this longer side only, in pixels.")] = 0,
     min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Model, fail, out
+from mien.cli.console import Model, Views, fail, out
 from mien.errors import InputError, MissingExtra
 
 
@@ -16,7 +16,7 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     model: Model = "mien-small",
-    views: Annotated[str, typer.Option("--views", help="single, or mirror for two views of each face.")] = "single",
+    views: Views = "single",
     token: Annotated[
         str | None, typer.Option("--token", envvar="MIEN_TOKEN", help="What clients must show (Authorization: Bearer).")
     ] = None,

@@ -22,7 +22,7 @@ from mien.lab.runs import Run
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
-from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
+from mien.reading.recognizer import SIDE, VIEWS, Card, Recognizer, probe_image
 from mien.recipes import Recipe
 from mien.storage import write_whole
 
@@ -116,7 +116,8 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
         threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
         card = replace(card, temperature=temperature, threshold=threshold)
         binary = Recipe.from_json(card.recipe).claims_binary
-        report = evaluate(Recognizer(save(model, card, path)), faces, SELECTION_SPLIT, binary=binary)
+        deployed = Recognizer(save(model, card, path))
+        report = evaluate(deployed, faces, SELECTION_SPLIT, binary=binary, views=VIEWS[-1])
     coverage = metrics.risk_coverage(probabilities, chosen.labels)
     answered = coverage[coverage[:, 2] >= threshold]
     some = len(answered) > 0 and threshold < 1

@@ -17,6 +17,7 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import EXPRESSIONS
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
+from mien.reading.recognizer import VIEWS, check_views, views_of
 from mien.storage import check_suffix, write_whole
 
 SELECTION_SPLIT = "PublicTest"
@@ -26,6 +27,8 @@ PREDICTIONS = (".csv", ".npz")
 _COLUMNS = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]  # of its CSV files
 
 CHUNK = 512
+
+_VIEW_NAMES = {"single": "single view", "mirror": "with mirror", "ten": "ten views"}
 
 
 @runtime_checkable
@@ -42,13 +45,16 @@ class Predictor(Protocol):
         ...
 
 
-def predict(predictor: Predictor, faces: FaceSet, *, mirror: bool = False) -> Float[np.ndarray, "N 7"]:
+def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> Float[np.ndarray, "N 7"]:
     """Probabilities of every row of `faces`, in chunks.
 
     Args:
         predictor: What to ask.
         faces: Whose images; labels are not looked at.
-        mirror: Average with the mirrored image.
+        views: One of `mien.reading.recognizer.VIEWS`, over which to average.
+
+    Raises:
+        InputError: There is no row, or no such views.
     """
 
     def chunked(images: UInt8[np.ndarray, "N 48 48"]) -> Float[np.ndarray, "N 7"]:
@@ -59,8 +65,9 @@ def predict(predictor: Predictor, faces: FaceSet, *, mirror: bool = False) -> Fl
 
     if not len(faces):
         raise InputError("expected at least one row to predict, but there is none")
-    single = chunked(faces.images)
-    return (single + chunked(faces.images[:, :, ::-1])) / 2 if mirror else single
+    seen = [chunked(view) for view in views_of(faces.images, views)]
+    mean: Float[np.ndarray, "N 7"] = np.mean(seen, 0)
+    return mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class Report:
         model: The predictor's name.
         split: Which rows.
         data: File name and checksum of the data set.
-        scores: By view ("single view", "with mirror") and rows ("all", "without twins"), joined by ", ".
+        scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins"), joined by ", ".
         twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
         notes: What a reader must know beside the numbers.
         probabilities: Single-view probabilities, for plots; not part of the JSON.
@@ -188,8 +195,10 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool = False) -> Report:
-    """Score a predictor on one split, single view and with the mirrored view, with and without twins.
+def evaluate(
+    predictor: Predictor, faces: FaceSet, split: str, *, binary: bool = False, views: str = "mirror"
+) -> Report:
+    """Score a predictor on one split, with one view and with more, with and without twins.
 
     Args:
         predictor: A `Recognizer`, a training run, or anything with `probabilities`. If it has `notes`, a list of
@@ -197,14 +206,17 @@ def evaluate(predictor: Predictor, faces: FaceSet, split: str, *, binary: bool =
         faces: The data set; its Training rows tell which images have an exact twin there.
         split: The name of the split.
         binary: Also give element-wise binary accuracy, for recipes that claim in it.
+        views: The last of `mien.reading.recognizer.VIEWS` to score; those before it are scored too.
 
     Raises:
         NotFound: The data has no such split.
-        InputError: The split is not labelled.
+        InputError: The split is not labelled, or there are no such views.
     """
+    check_views(views)
     rows = _labelled(faces, split)
-    views = {"single view": predict(predictor, rows), "with mirror": predict(predictor, rows, mirror=True)}
-    report = _report(predictor.name, faces, split, rows, views, binary)
+    asked = VIEWS[: VIEWS.index(views) + 1]
+    answers = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
+    report = _report(predictor.name, faces, split, rows, answers, binary)
     report.notes[:0] = getattr(predictor, "notes", ())
     return report
 

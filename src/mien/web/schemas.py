@@ -140,7 +140,7 @@ class ModelOut(BaseModel):
 
     name: str
     labels: list[str]
-    views: str = Field(description="single, or mirror: averaged with the mirrored face.")
+    views: str = Field(description="single, mirror or ten: views of each face over which answers are averaged.")
     threshold: Probability = Field(description="Confidence below which an answer is uncertain.")
     temperature: float
     licence: str = Field(description="Terms of the weights.")

@@ -60,7 +60,7 @@ export async function startScores() {
     element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one."),
   ];
   const [split, views] = Object.entries(model.scores)[0] ?? [];
-  const score = views?.[model.views === "mirror" ? "with mirror, all" : "single view, all"];
+  const score = views?.[{ mirror: "with mirror, all", ten: "ten views, all" }[model.views] ?? "single view, all"];
   if (!score) {
     place.replaceChildren(...paragraphs, element("p", "This model's card has no measured scores, so nobody can say how often it is right."));
     return;
