@@ -49,6 +49,11 @@ FLOORS = {
     "lab.training": 7,
     "lab.export": 8,
     "lab.quantize": 9,
+    "compat.sources": 5,
+    "compat.fer_video": 6,
+    "compat.fer": 7,
+    "compat.deepface": 6,
+    "compat.rmn": 7,
     "web.limits": 2,
     "web.metrics": 2,
     "web.schemas": 2,
@@ -75,6 +80,7 @@ WINGS = {
     "reading": set(),
     "measuring": {"reading.images", "reading.recognizer"},
     "lab": None,
+    "compat": {f"reading.{name}" for name in ("images", "faces", "recognizer", "draw", "video", "clip")},
     "web": {f"reading.{name}" for name in ("images", "faces", "recognizer", "tables", "tracks")},
     "cli": None,
 }
@@ -157,7 +163,10 @@ assert not {{"torch", "matplotlib", "lightning"}} & set(sys.modules)
 """
 
 
-@pytest.mark.parametrize(("module", "light"), [("mien", True), ("mien.cli", True), ("mien.recipes", True)])
+@pytest.mark.parametrize(
+    ("module", "light"),
+    [(f"mien{name}", True) for name in ("", ".cli", ".recipes", ".compat.fer", ".compat.deepface", ".compat.rmn")],
+)
 def test_nothing_happens_at_import(module: str, light: bool, tmp_path: Path) -> None:
     code = PROBE.format(module=module, light=light)
     done = subprocess.run(

@@ -188,11 +188,29 @@ def _rgb(strip: Image.Image) -> UInt8[np.ndarray, "h W 3"]:
     return np.asarray(strip.convert("RGB"))
 
 
-def _from_array(array: np.ndarray, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+def from_bgr(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    """An array as OpenCV gives images, blue first, as RGB pixels.
+
+    Args:
+        array: uint8, grey (H, W) or (H, W, 1), BGR (H, W, 3), or BGRA (H, W, 4).
+
+    Raises:
+        InputError: Another array, or more than `MAX_PIXELS` pixels.
+    """
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        array = array[:, :, [2, 1, 0, 3][: array.shape[2]]]
+    return _from_array(array, MAX_PIXELS, "blue, green, red")
+
+
+def _from_array(
+    array: np.ndarray, max_pixels: int, order: str = "red, green, blue"
+) -> UInt8[np.ndarray, "H W 3"]:
     grey_or_colour = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not grey_or_colour:
         raise InputError(
-            "expected a uint8 array of shape (H, W), (H, W, 3) in the order red, green, blue, or (H, W, 4), "
+            f"expected a uint8 array of shape (H, W), (H, W, 3) in the order {order}, or (H, W, 4), "
             f"but got {array.dtype} {array.shape}; scale to 0..255 and convert with .astype('uint8')"
         )
     _check_size("the array", array.shape[1], array.shape[0], max_pixels)

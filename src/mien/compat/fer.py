@@ -1,0 +1,133 @@
+"""Stands in for fer 25.10.3: `from mien.compat.fer import FER, Video`.
+
+Source of the interface: https://github.com/JustinShenk/fer (MIT).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mien.compat.fer_video import Video as Video
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.reading.recognizer import Reading
+
+
+class FER:
+    """Finds faces and tells their expressions, by the names and shapes of `fer.FER`.
+
+    Args:
+        cascade_file: Only None: there is no Haar cascade.
+        mtcnn: As in fer, `min_face_size` is not looked at where it is True. The detector is CenterFace either way.
+        tfserving: Only False.
+        use_tflite: Either; there is one network.
+        scale_factor: Only 1.1: it tunes the cascade.
+        min_face_size: Faces are dropped whose box has a longer side below this, in pixels.
+        min_neighbors: Only 5: it tunes the cascade.
+        offsets: Only (10, 10): faces are framed as the network learned them.
+
+    Raises:
+        InputError: An argument that cannot be honoured.
+    """
+
+    def __init__(
+        self,
+        cascade_file: str | None = None,
+        mtcnn: bool = False,
+        tfserving: bool = False,
+        use_tflite: bool = True,
+        scale_factor: float = 1.1,
+        min_face_size: int = 50,
+        min_neighbors: int = 5,
+        offsets: Sequence[int] = (10, 10),
+    ) -> None:
+        from mien.compat.sources import keep_default
+
+        keep_default(
+            "FER",
+            cascade_file=(cascade_file, None),
+            tfserving=(tfserving, False),
+            scale_factor=(scale_factor, 1.1),
+            min_neighbors=(min_neighbors, 5),
+            offsets=(tuple(offsets), (10, 10)),
+        )
+        if min_face_size < 1:
+            raise InputError(f"min_face_size should be 1 pixel or more, but is {min_face_size}")
+        self.use_tflite, self.tfserving = use_tflite, tfserving
+        self._smallest = 0 if mtcnn else min_face_size
+
+    def detect_emotions(self, img: Any, face_rectangles: Any = None) -> list[dict[str, Any]]:
+        """The faces of an image, the largest first, each as {"box": [x, y, w, h], "emotions": {"angry": 0.02, ...}}.
+
+        Args:
+            img: As `mien.compat.sources.open_source` takes it: a BGR or grey array, a path, a data URI.
+            face_rectangles: Read these boxes (x, y, w, h) instead, in their order.
+
+        Returns:
+            Boxes in whole pixels inside the image, probabilities to two decimals.
+
+        Raises:
+            FileError, Damaged, InputError: As `open_source`; or a rectangle lies outside the image.
+        """
+        from mien.compat.sources import open_source
+
+        image = open_source(img)
+        if face_rectangles is None:
+            self.emotions, _ = self.read_frame(image)
+        else:
+            self.emotions = [_rectangle(image, each) for each in face_rectangles]
+        return self.emotions
+
+    def batch_detect_emotions(self, imgs: Iterable[Any]) -> list[list[dict[str, Any]]]:
+        """`detect_emotions` of each image."""
+        return [self.detect_emotions(img) for img in imgs]
+
+    def top_emotion(self, img: Any) -> tuple[str, float] | tuple[None, None]:
+        """The most probable expression of the largest face and its probability; (None, None) without a face."""
+        faces = self.detect_emotions(img)
+        if not faces:
+            return None, None
+        emotions: dict[str, float] = faces[0]["emotions"]
+        best = max(emotions, key=emotions.__getitem__)
+        return best, emotions[best]
+
+    def find_faces(self, img: Any, bgr: bool = True, gray_img: Any = None) -> list[list[int]]:
+        """The boxes [x, y, w, h] of an image, the largest first.
+
+        Args:
+            img: As in `detect_emotions`.
+            bgr: Either; an array says by its shape whether it is grey.
+            gray_img: Look at this one instead.
+        """
+        from mien.compat.sources import open_source, recognizer, whole_box
+
+        image = open_source(img if gray_img is None else gray_img)
+        boxes = [whole_box(face, image.shape[1], image.shape[0]) for face in recognizer().detector.find(image)]
+        return [list(box) for box in boxes if max(box[2:]) >= self._smallest]
+
+    def read_frame(self, image: Any) -> "tuple[list[dict[str, Any]], list[Reading]]":
+        """The faces of RGB pixels as `detect_emotions` gives them, and as mien's own readings."""
+        from mien.compat.sources import recognizer, whole_box
+
+        height, width = image.shape[:2]
+        readings = [each for each in recognizer().read_image(image) if max(each.face.box[2:]) >= self._smallest]
+        faces = [_face(whole_box(each.face, width, height), each.probabilities) for each in readings]
+        return faces, readings
+
+
+def _face(box: Sequence[int], probabilities: Mapping[Any, float]) -> dict[str, Any]:
+    return {"box": list(box), "emotions": {str(e): round(p, 2) for e, p in probabilities.items()}}
+
+
+def _rectangle(image: Any, rectangle: Sequence[int]) -> dict[str, Any]:
+    """One face where the caller says it is: a square around the rectangle, ten pixels wider on each side."""
+    from mien.compat.sources import read_crop
+    from mien.expressions import EXPRESSIONS
+
+    x, y, w, h = (int(v) for v in rectangle)
+    side = max(w, h) + 20
+    left, top = x + w // 2 - side // 2, y + h // 2 - side // 2
+    part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if not part.size:
+        raise InputError(f"the face rectangle {[x, y, w, h]} lies outside the image, whose shape is {image.shape}")
+    return _face((x, y, w, h), dict(zip(EXPRESSIONS, read_crop(part).tolist(), strict=True)))
