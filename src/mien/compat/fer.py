@@ -119,7 +119,7 @@ def _face(box: Sequence[int], probabilities: Mapping[Any, float]) -> dict[str, A
     return {"box": list(box), "emotions": {str(e): round(p, 2) for e, p in probabilities.items()}}
 
 
-def _rectangle(image: Any, rectangle: Sequence[int]) -> dict[str, Any]:
+def _rectangle(image: Any, rectangle: Any) -> dict[str, Any]:
     """One face where the caller says it is: a square around the rectangle, ten pixels wider on each side."""
     from mien.compat.sources import read_crop
     from mien.expressions import EXPRESSIONS
