@@ -71,7 +71,7 @@ def export(
         path = write(source, output, faces=faces, checkpoint=checkpoint, name=name)
     out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
     if faces is None:
-        fail("not calibrated: no --data was given, so the temperature is 1 and no answer is called uncertain")
+        fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
 
 
 def _combine(models: list[Path], output: Path, data: Path | None, name: str | None, form: Form) -> None:

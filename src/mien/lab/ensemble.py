@@ -24,13 +24,13 @@ def combine(
 ) -> Path:
     """Write several exported models as one, calibrated and measured together.
 
-    The probabilities are averaged, each member's at its own temperature, and their logarithm is the file's logits:
+    The probabilities are averaged, each member's as it is calibrated, and their logarithm is the file's logits:
     to whoever uses it, an ensemble is a model as any other.
 
     Args:
         models: .onnx files that `export` or `quantize` wrote, of the same labels; two or more.
         out: The new .onnx file; written whole or not at all.
-        faces: Its PublicTest rows give temperature, threshold and scores.
+        faces: Its PublicTest rows give calibration, threshold and scores.
         name: The model's name.
 
     Returns:
@@ -45,11 +45,10 @@ def combine(
     cards = [Recognizer(model).card for model in models]
     if odd := [card.name for card in cards if card.labels != cards[0].labels]:
         raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
-    graph = _graph([onnx.load(fspath(model)) for model in models], [card.temperature for card in cards])
+    graph = _graph([onnx.load(fspath(model)) for model in models], cards)
     card = replace(
         cards[0],
         name=name,
-        temperature=1.0,
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )
@@ -71,26 +70,31 @@ def _member(card: Card) -> dict[str, Any]:
     }
 
 
-def _graph(models: list[onnx.ModelProto], temperatures: list[float]) -> onnx.ModelProto:
+def _graph(models: list[onnx.ModelProto], cards: list[Card]) -> onnx.ModelProto:
     """One graph: the same faces into every member, the mean of the probabilities, and its logarithm out."""
     nodes, initializers, means = [], [], []
-    for number, (model, temperature) in enumerate(zip(models, temperatures, strict=True)):
-        part = compose.add_prefix(model, f"member{number}.").graph
+    for number, (model, card) in enumerate(zip(models, cards, strict=True)):
+        name = f"member{number}."
+        part = compose.add_prefix(model, name).graph
         (given,), (answer,) = part.input, part.output
         nodes += [helper.make_node("Identity", ["faces"], [given.name]), *part.node]
-        initializers += [*part.initializer, _constant(heat := f"member{number}.temperature", temperature)]
-        nodes += [
-            helper.make_node("Div", [answer.name, heat], [f"member{number}.calibrated"]),
-            helper.make_node("Softmax", [f"member{number}.calibrated"], [f"member{number}.probabilities"], axis=1),
+        initializers += [
+            *part.initializer,
+            _constant(name + "temperatures", card.temperatures),
+            _constant(name + "biases", card.biases),
         ]
-        means.append(f"member{number}.probabilities")
+        nodes += [
+            helper.make_node("Div", [answer.name, name + "temperatures"], [name + "scaled"]),
+            helper.make_node("Add", [name + "scaled", name + "biases"], [name + "calibrated"]),
+            helper.make_node("Softmax", [name + "calibrated"], [name + "probabilities"], axis=1),
+        ]
+        means.append(name + "probabilities")
     nodes += [helper.make_node("Mean", means, ["mean"]), helper.make_node("Log", ["mean"], ["logits"])]
-    outputs = len(json.loads(next(p.value for p in models[0].metadata_props if p.key == "labels")))
     graph = helper.make_graph(
         nodes,
         "ensemble",
         [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", SIDE, SIDE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(cards[0].labels)])],
         initializers,
     )
     versions = {(each.domain, each.version) for model in models for each in model.opset_import}
@@ -102,5 +106,5 @@ def _graph(models: list[onnx.ModelProto], temperatures: list[float]) -> onnx.Mod
     return model
 
 
-def _constant(name: str, value: float) -> TensorProto:
-    return onnx.numpy_helper.from_array(np.array(value, np.float32), name)
+def _constant(name: str, values: tuple[float, ...]) -> TensorProto:
+    return onnx.numpy_helper.from_array(np.array(values, np.float32), name)
