@@ -4,6 +4,7 @@
     python tools/model_card.py src/mien/models/mien-small.onnx
 """
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -31,18 +32,20 @@ def text(card: Card, path: Path) -> str:
     scores = {name: Scores(**values) for name, values in card.scores["PublicTest"].items()}
     first = scores["single view, all"]
     votes = (
-        "A second head learned the FER+ vote shares of the same rows (extra annotations, no extra images) and was cut "
-        "off afterwards." if recipe.votes else "It saw FER2013's labels alone."
+        "A second head learned the FER+ vote shares of\n  the same rows (extra annotations, no extra images) and was "
+        "cut off afterwards." if recipe.votes else "It saw FER2013's labels alone."
     )
+    members = card.scores.get("members", [])
+    summary = f"The mean of {len(members)} networks" if members else recipe.summary.capitalize()
     return f"""# {card.name}
 
-{recipe.summary.capitalize()}. Input: grey faces, uint8 (B, 48, 48); output: seven logits. Preprocessing, labels,
-calibration, threshold, recipe and the scores below stand in the file's metadata.
+{summary}. Input: grey faces, uint8 (B, 48, 48); output: seven logits.
+Preprocessing, labels, calibration, threshold, recipe and the scores below stand in the file's metadata.
 
 - {parameters:,} numbers in {path.stat().st_size / 1e6:.2f} MB, {card.precision} ONNX
 - Learned from the Training rows of FER2013 (sha-256 of the csv `{card.data_sha256[:16]}...`), from scratch: no
   pretraining, no other images. {votes}
-- Recipe `{recipe.name}`: {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}
+{_recipes(card)}
 - Terms: {card.licence}; see WEIGHTS.md
 
 ## Scores on PublicTest
@@ -84,6 +87,21 @@ True expression by row, answer by column (single view, all rows):
 - Not for decisions about people: hiring, policing, schooling, health, insurance. Ask people before you read their
   faces.
 """
+
+
+def _recipes(card: Card) -> str:
+    """The recipe in a line; of an ensemble, those of its members with what each reaches alone."""
+    made = [(Recipe.from_json(card.recipe), None)]
+    if members := card.scores.get("members"):
+        made = [(Recipe.from_json(json.dumps(member["recipe"])), member["accuracy"]) for member in members]
+    lines = []
+    for recipe, accuracy in made:
+        used = {name: getattr(recipe, name) for name in ("mixup", "cutmix", "distil")}
+        changes = [f"{name} {value:g}" for name, value in used.items() if value]
+        parts = [f"{recipe.epochs} epochs", f"batch {recipe.batch}", f"seed {recipe.seed}", *changes]
+        alone = "" if accuracy is None else f"; alone {accuracy:.2%}"
+        lines.append(f"- Recipe `{recipe.name}`: {', '.join(parts)}{alone}")
+    return "\n".join(lines)
 
 
 def _scaling(card: Card) -> str:
