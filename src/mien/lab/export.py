@@ -66,8 +66,8 @@ def export(
     Args:
         run: A run folder.
         out: The .onnx file; written whole or not at all.
-        faces: Where given, temperature and threshold are fitted on its PublicTest rows and the scores measured
-            there; otherwise the temperature stays 1 and no answer is called uncertain.
+        faces: Where given, scaling and threshold are fitted on its PublicTest rows and the scores measured there;
+            otherwise the logits stay as they are and no answer is called uncertain.
         checkpoint: "best" or "last".
         name: The model's name; the recipe's where none is given.
 
@@ -81,7 +81,8 @@ def export(
     card = Card(
         name=name or trained.name,
         labels=EXPRESSIONS,
-        temperature=1.0,
+        temperatures=(1.0,) * LABELS,
+        biases=(0.0,) * LABELS,
         threshold=0.0,
         recipe=trained.recipe.to_json(),
         scores={},
@@ -100,21 +101,22 @@ def export(
 
 
 def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
-    """The card with temperature and threshold fitted on PublicTest, and the scores measured there.
+    """The card with scaling and threshold fitted on PublicTest, and the scores measured there.
 
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
-        card: Its temperature, threshold and scores are replaced.
+        card: Its scaling, threshold and scores are replaced.
         faces: A data set with a labelled PublicTest.
     """
     chosen = faces.split(SELECTION_SPLIT)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         logits = Recognizer(save(model, card, path)).logits(chosen.images)
-        temperature = metrics.fit_temperature(logits, chosen.labels)
-        probabilities = metrics.softmax(logits, temperature)
+        scaling = metrics.fit_scaling(logits, chosen.labels)
+        probabilities = scaling(logits)
         threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
-        card = replace(card, temperature=temperature, threshold=threshold)
+        temperatures, biases = (tuple(values.tolist()) for values in (scaling.temperatures, scaling.biases))
+        card = replace(card, temperatures=temperatures, biases=biases, threshold=threshold)
         binary = Recipe.from_json(card.recipe).claims_binary
         deployed = Recognizer(save(model, card, path))
         report = evaluate(deployed, faces, SELECTION_SPLIT, binary=binary, views=VIEWS[-1])

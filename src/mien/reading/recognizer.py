@@ -1,7 +1,7 @@
 """Faces to expressions: an ONNX session and the metadata inside its file.
 
 A model file carries everything that its use needs: labels, preprocessing (in the graph: uint8 in, logits out),
-temperature, threshold, recipe and measured scores. Nothing is decided by a file's name.
+calibration, threshold, recipe and measured scores. Nothing is decided by a file's name.
 """
 
 import json
@@ -22,7 +22,7 @@ from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options
 from mien.reading.images import ImageSource, open_image
 
-FORMAT = "mien-1"
+FORMAT = "mien-2"
 """Value of the metadata key `format`; another value means a file that this version does not know."""
 
 DEFAULT_MODEL = "mien-small"
@@ -64,7 +64,8 @@ class Card:
     Attributes:
         name: The model's name.
         labels: The expression of each output.
-        temperature: What logits are divided by before the softmax.
+        temperatures: What each output is divided by before the softmax.
+        biases: What is added to it then.
         threshold: Confidence below which an answer is called uncertain.
         recipe: The recipe, as JSON text.
         scores: Measured scores, by split.
@@ -76,7 +77,8 @@ class Card:
 
     name: str
     labels: tuple[Expression, ...]
-    temperature: float
+    temperatures: tuple[float, ...]
+    biases: tuple[float, ...]
     threshold: float
     recipe: str
     scores: dict[str, Any]
@@ -96,7 +98,8 @@ class Card:
             "format": FORMAT,
             "name": self.name,
             "labels": json.dumps(self.labels),
-            "temperature": repr(self.temperature),
+            "temperatures": json.dumps(self.temperatures),
+            "biases": json.dumps(self.biases),
             "threshold": repr(self.threshold),
             "recipe": self.recipe,
             "scores": json.dumps(self.scores),
@@ -122,7 +125,8 @@ class Card:
             card = cls(
                 name=metadata["name"],
                 labels=tuple(Expression(label) for label in json.loads(metadata["labels"])),
-                temperature=float(metadata["temperature"]),
+                temperatures=tuple(float(v) for v in json.loads(metadata["temperatures"])),
+                biases=tuple(float(v) for v in json.loads(metadata["biases"])),
                 threshold=float(metadata["threshold"]),
                 recipe=metadata["recipe"],
                 scores=json.loads(metadata["scores"]),
@@ -133,8 +137,10 @@ class Card:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
-        if sorted(card.labels) != sorted(EXPRESSIONS) or not card.temperature > 0:
-            raise Damaged(f"{source} should name the seven expressions and a temperature above 0 in its metadata")
+        if sorted(card.labels) != sorted(EXPRESSIONS):
+            raise Damaged(f"{source} should name the seven expressions in its metadata")
+        if not len(card.temperatures) == len(card.biases) == len(card.labels) or not min(card.temperatures) > 0:
+            raise Damaged(f"{source} should have a temperature above 0 and a bias for each label in its metadata")
         return card
 
 
@@ -187,6 +193,8 @@ class Recognizer:
         (self._input,) = (i.name for i in self._session.get_inputs())
         # Files list outputs in their own order; readings and tables have one order.
         self._order = [self.card.labels.index(e) for e in EXPRESSIONS]
+        self._temperatures = np.array(self.card.temperatures, np.float32)[self._order]
+        self._biases = np.array(self.card.biases, np.float32)[self._order]
 
     @property
     def name(self) -> str:
@@ -203,7 +211,7 @@ class Recognizer:
         return CenterFace()
 
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """The network's raw outputs in the order of `EXPRESSIONS`, before temperature and softmax; single view.
+        """The network's raw outputs in the order of `EXPRESSIONS`, before calibration and softmax; single view.
 
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
@@ -228,7 +236,7 @@ class Recognizer:
         views = views_of(faces, self.views)
         few = max(1, _BATCH // max(1, len(faces)))  # views of a few faces go through the network together
         logits = [self.logits(np.concatenate(views[k : k + few])) for k in range(0, len(views), few)]
-        rows = _softmax(np.concatenate(logits) / self.card.temperature)
+        rows = _softmax(np.concatenate(logits) / self._temperatures + self._biases)
         mean: Float32[np.ndarray, "B 7"] = rows.reshape(len(views), len(faces), len(EXPRESSIONS)).mean(0)
         return mean
 
