@@ -14,7 +14,7 @@ from PIL import Image
 
 from mien.errors import Damaged, FileError, InputError, MienError
 from mien.reading import images
-from mien.reading.images import encode, find_images, grey, open_image, resize, save_image
+from mien.reading.images import encode, find_images, from_bgr, grey, open_image, resize, save_image
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -376,6 +376,16 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot write"):
         save_image(tmp_path / "file" / "a.png", quarters())
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_opencvs_arrays_come_out_red_first(channels: int) -> None:
+    pixels = np.full((2, 3, channels), 255, np.uint8)
+    pixels[..., 0] = 10  # blue, or the grey itself
+    expected = (10, 10, 10) if channels == 1 else (255, 255, 10)
+    assert from_bgr(pixels)[0, 0].tolist() == list(expected)
+    with pytest.raises(InputError, match="blue, green, red"):
+        from_bgr(pixels.astype(float))
 
 
 def test_grey_is_brightness() -> None:

@@ -99,8 +99,10 @@ def test_no_faces_give_no_rows(tmp_path: Path) -> None:
 )
 @pytest.mark.usefixtures("unchecked")
 def test_other_arrays_are_refused(tmp_path: Path, faces: object) -> None:
-    with pytest.raises(InputError, match=r"expected grey faces as uint8 \(B, 48, 48\), but got"):
-        Recognizer(bright(tmp_path / "m.onnx")).probabilities(faces)  # type: ignore[arg-type]
+    for views in VIEWS:
+        recognizer = Recognizer(bright(tmp_path / "m.onnx"), views=views)
+        with pytest.raises(InputError, match=r"expected grey faces as uint8 \(B, 48, 48\), but got"):
+            recognizer.probabilities(faces)  # type: ignore[arg-type]
 
 
 class OneFace:

@@ -96,7 +96,6 @@ def _check(actions: str | Sequence[str], detector: str) -> None:
 
 def _analyze(source: Any, enforce: bool, *, skip: bool) -> list[dict[str, Any]]:
     from mien.compat.sources import open_source, read_crop, recognizer, whole_box
-    from mien.expressions import EXPRESSIONS
 
     image = open_source(source)
     height, width = image.shape[:2]
@@ -108,7 +107,7 @@ def _analyze(source: Any, enforce: bool, *, skip: bool) -> list[dict[str, Any]]:
         )
     if not readings:
         region = {"x": 0, "y": 0, "w": width, "h": height, "left_eye": None, "right_eye": None}
-        return [_face(dict(zip(EXPRESSIONS, read_crop(image).tolist(), strict=True)), region, 0.0)]
+        return [_face(read_crop(image), region, 0.0)]
     faces = []
     for reading in readings:
         box = dict(zip("xywh", whole_box(reading.face, width, height), strict=True))

@@ -110,9 +110,9 @@ class FER:
         from mien.compat.sources import recognizer, whole_box
 
         height, width = image.shape[:2]
-        readings = [each for each in recognizer().read_image(image) if max(each.face.box[2:]) >= self._smallest]
-        faces = [_face(whole_box(each.face, width, height), each.probabilities) for each in readings]
-        return faces, readings
+        found = [(whole_box(reading.face, width, height), reading) for reading in recognizer().read_image(image)]
+        found = [(box, reading) for box, reading in found if max(box[2:]) >= self._smallest]
+        return [_face(box, reading.probabilities) for box, reading in found], [reading for _, reading in found]
 
 
 def _face(box: Sequence[int], probabilities: Mapping[Any, float]) -> dict[str, Any]:
@@ -122,7 +122,6 @@ def _face(box: Sequence[int], probabilities: Mapping[Any, float]) -> dict[str, A
 def _rectangle(image: Any, rectangle: Any) -> dict[str, Any]:
     """One face where the caller says it is: a square around the rectangle, ten pixels wider on each side."""
     from mien.compat.sources import read_crop
-    from mien.expressions import EXPRESSIONS
 
     x, y, w, h = (int(v) for v in rectangle)
     side = max(w, h) + 20
@@ -130,4 +129,4 @@ def _rectangle(image: Any, rectangle: Any) -> dict[str, Any]:
     part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     if not part.size:
         raise InputError(f"the face rectangle {[x, y, w, h]} lies outside the image, whose shape is {image.shape}")
-    return _face((x, y, w, h), dict(zip(EXPRESSIONS, read_crop(part).tolist(), strict=True)))
+    return _face((x, y, w, h), read_crop(part))

@@ -4,6 +4,7 @@ Source of the interface: https://github.com/JustinShenk/fer (MIT).
 """
 
 import csv
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -95,10 +96,13 @@ class Video:
         keep_default("Video.analyze", size_multiplier=(size_multiplier, 1))
         if output not in ("csv", "pandas") or not hasattr(detector, "read_frame"):
             raise InputError(f"expected a mien.compat.fer.FER and 'csv' or 'pandas', but got {detector} and {output!r}")
+        if output == "pandas":
+            _pandas()  # its absence is told before long work
         name, suffix = self.filepath.stem, self.filepath.suffix
         left, top = ((detection_box or {}).get(edge, 0) for edge in ("x_min", "y_min"))
         data = []
         with ExitStack() as stack:
+            pictures = self._pictures(stack, frequency, save_fps)
             save: list[_Save] = []
             if save_video:
                 clip = f"{name}_output{suffix if suffix.lower() in CLIPS else '.mp4'}"
@@ -106,7 +110,7 @@ class Video:
             if save_frames:
                 save.append(_frames(stack, self.outdir, video_id or name, zip_images))
             window = stack.enter_context(closing(Window("Video"))) if display else None
-            for picture in islice(self._pictures(stack, frequency, save_fps), max_results):
+            for picture in islice(pictures, max_results):
                 image = _inside(picture.rgb(), detection_box)
                 faces, readings = detector.read_frame(image)
                 shown = draw(image, readings) if annotate_frames else image
@@ -134,8 +138,8 @@ class Video:
     @staticmethod
     def get_first_face(df: Any) -> Any:
         """The columns of the first face, without their number."""
-        first = [name for name in df.columns if name.endswith("0")]
-        return df[first].rename(columns={name: name[:-1] for name in first}) if first else df
+        first = {name: name[:-1] for name in df.columns if re.fullmatch(r"\D+0", name)}
+        return df[list(first)].rename(columns=first) if first else df
 
     @staticmethod
     def get_emotions(df: Any) -> Any:

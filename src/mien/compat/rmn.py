@@ -3,7 +3,7 @@
 Source of the interface: https://github.com/phamquiluan/ResidualMaskingNetwork (MIT).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +54,8 @@ class RMN:
             face_image: A uint8 array, BGR or grey.
         """
         from mien.compat.sources import open_source, read_crop
-        from mien.expressions import EXPRESSIONS
 
-        return _answer(dict(zip(EXPRESSIONS, read_crop(open_source(face_image)).tolist(), strict=True)))
+        return _answer(read_crop(open_source(face_image)))
 
     def detect_faces(self, frame: Any) -> list[dict[str, int]]:
         """A square around each face of a frame, the largest first: {"xmin", "ymin", "xmax", "ymax"}."""
@@ -119,7 +118,7 @@ def _square(face: "Face") -> dict[str, int]:
     }
 
 
-def _answer(probabilities: dict[Any, float]) -> tuple[str, float, list[dict[str, float]]]:
+def _answer(probabilities: Mapping[Any, float]) -> tuple[str, float, list[dict[str, float]]]:
     best = max(probabilities, key=probabilities.__getitem__)
     return str(best), probabilities[best], [{str(expression): p} for expression, p in probabilities.items()]
 

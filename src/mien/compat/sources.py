@@ -6,9 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from mien.errors import Damaged, InputError
+from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
 from mien.reading.images import from_bgr, grey, open_image, resize
 from mien.reading.recognizer import SIDE, Recognizer, load_model
@@ -53,10 +54,10 @@ def _content(uri: str) -> bytes:
         raise Damaged(f"the data URI that begins with {uri[:30]!r} is not base64: {error}") from error
 
 
-def read_crop(image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "7"]:
-    """Probabilities of a picture that is one face from edge to edge, in the order of `EXPRESSIONS`."""
-    row: Float32[np.ndarray, "7"] = recognizer().probabilities(grey(resize(image, SIDE, SIDE))[None])[0]
-    return row
+def read_crop(image: UInt8[np.ndarray, "H W 3"]) -> dict[Expression, float]:
+    """The probabilities of a picture that is one face from edge to edge."""
+    (row,) = recognizer().probabilities(grey(resize(image, SIDE, SIDE))[None]).tolist()
+    return dict(zip(EXPRESSIONS, row, strict=True))
 
 
 def whole_box(face: Face, width: int, height: int) -> tuple[int, int, int, int]:

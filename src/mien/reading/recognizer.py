@@ -216,11 +216,7 @@ class Recognizer:
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
         """
-        if not isinstance(faces, np.ndarray) or faces.dtype != np.uint8 or faces.shape[1:] != (SIDE, SIDE):
-            came = f"{faces.dtype} {faces.shape}" if isinstance(faces, np.ndarray) else type(faces).__name__
-            raise InputError(
-                f"expected grey faces as uint8 (B, {SIDE}, {SIDE}), but got {came}; mien.read takes whole photos"
-            )
+        _check_faces(faces)
         if not len(faces):
             return np.empty((0, len(EXPRESSIONS)), np.float32)
         (logits,) = self._session.run(None, {self._input: faces})
@@ -233,6 +229,7 @@ class Recognizer:
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
         """
+        _check_faces(faces)
         views = views_of(faces, self.views)
         few = max(1, _BATCH // max(1, len(faces)))  # views of a few faces go through the network together
         logits = [self.logits(np.concatenate(views[k : k + few])) for k in range(0, len(views), few)]
@@ -278,6 +275,14 @@ class Recognizer:
             uncertain=bool(row[best] < self.card.threshold),
             probabilities={e: float(p) for e, p in zip(EXPRESSIONS, row, strict=True)},
             flags=tuple(flags),
+        )
+
+
+def _check_faces(faces: object) -> None:
+    if not isinstance(faces, np.ndarray) or faces.dtype != np.uint8 or faces.shape[1:] != (SIDE, SIDE):
+        came = f"{faces.dtype} {faces.shape}" if isinstance(faces, np.ndarray) else type(faces).__name__
+        raise InputError(
+            f"expected grey faces as uint8 (B, {SIDE}, {SIDE}), but got {came}; mien.read takes whole photos"
         )
 
 
