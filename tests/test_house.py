@@ -34,6 +34,7 @@ FLOORS = {
     "measuring.metrics": 2,
     "measuring.fer_csv": 2,
     "measuring.faceset": 3,
+    "measuring.ferplus": 4,
     "measuring.cache": 4,
     "measuring.npy": 5,
     "measuring.data": 6,

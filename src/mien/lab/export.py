@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mien.errors import MienError
-from mien.expressions import EXPRESSIONS
-from mien.lab.module import LABELS, Classifier
+from mien.expressions import answers
+from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
@@ -36,14 +36,14 @@ class ParityError(MienError, ArithmeticError):
 
 
 class _Deployed(nn.Module):
-    """The graph of an exported file: uint8 (B, 48, 48) -> logits (B, 7), the second head cut off."""
+    """The graph of an exported file: uint8 (B, 48, 48) -> logits (B, C), the second head cut off."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         # Channels last is for training; in the graph it would leave its traces as gathers.
         network = copy.deepcopy(classifier.network).to(memory_format=torch.contiguous_format)
         last = network[-1]
-        last.weight, last.bias = (nn.Parameter(p[:LABELS].clone()) for p in (last.weight, last.bias))
+        last.weight, last.bias = (nn.Parameter(p[: classifier.classes].clone()) for p in (last.weight, last.bias))
         self.network = network
         self.scale = 1 / (255 * classifier.recipe.std)
         self.shift = classifier.recipe.mean / classifier.recipe.std
@@ -80,7 +80,7 @@ def export(
     probe = probe_image()[None]
     card = Card(
         name=name or trained.name,
-        labels=EXPRESSIONS,
+        labels=answers(trained.recipe.labels),
         temperature=1.0,
         threshold=0.0,
         recipe=trained.recipe.to_json(),

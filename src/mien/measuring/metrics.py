@@ -71,6 +71,17 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> flo
     return float(-np.log(np.clip(chosen, 1e-12, 1)).mean())
 
 
+def divergence(probabilities: Probabilities, shares: Float[np.ndarray, "N C"]) -> float:
+    """Mean Kullback-Leibler distance of what was answered from what is true, in nats: sum of s log(s / p).
+
+    Args:
+        probabilities: Rows that sum to 1; a probability below 1e-12 counts as that.
+        shares: The true distribution of each row, a row that sums to 1.
+    """
+    held = np.where(shares > 0, shares, 1)  # a share of nothing adds nothing
+    return float((shares * (np.log(held) - np.log(np.clip(probabilities, 1e-12, 1)))).sum(1).mean())
+
+
 def brier(probabilities: Probabilities, labels: Labels) -> float:
     """Mean squared distance to the one-hot truth, in [0, 2]."""
     return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(1).mean())
