@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, fail, load_faces, need_lab, out
+from mien.cli.console import Checkpoint, FerPlus, fail, load_faces, need_lab, out
 from mien.errors import InputError
 
 
@@ -25,6 +25,7 @@ def export(
     source: Annotated[Path, typer.Argument(help="A run folder; for int8 also an exported .onnx file.")],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
+    ferplus: FerPlus = None,
     checkpoint: Checkpoint = "best",
     name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
     form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
@@ -53,7 +54,7 @@ def export(
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
 
-    faces = load_faces(data, None, False) if data is not None else None
+    faces = load_faces(data, ferplus, False) if data is not None else None
     if form is Form.INT8 and faces is not None:
         with TemporaryDirectory() as folder:
             plain = source if source.suffix == ".onnx" else Path(folder) / "plain.onnx"

@@ -22,6 +22,7 @@ from mien.lab.runs import Run
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
+from mien.measuring.ferplus import relabelled
 from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
 from mien.recipes import Recipe
 from mien.storage import write_whole
@@ -105,9 +106,10 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
         card: Its temperature, threshold and scores are replaced.
-        faces: A data set with a labelled PublicTest.
+        faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
     """
-    chosen = faces.split(SELECTION_SPLIT)
+    recipe = Recipe.from_json(card.recipe)
+    chosen = relabelled(faces.split(SELECTION_SPLIT), recipe.labels)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         logits = Recognizer(save(model, card, path)).logits(chosen.images)
@@ -115,8 +117,13 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
         probabilities = metrics.softmax(logits, temperature)
         threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
         card = replace(card, temperature=temperature, threshold=threshold)
-        binary = Recipe.from_json(card.recipe).claims_binary
-        report = evaluate(Recognizer(save(model, card, path)), faces, SELECTION_SPLIT, binary=binary)
+        report = evaluate(
+            Recognizer(save(model, card, path)),
+            faces,
+            SELECTION_SPLIT,
+            binary=recipe.claims_binary,
+            labels=recipe.labels,
+        )
     coverage = metrics.risk_coverage(probabilities, chosen.labels)
     answered = coverage[coverage[:, 2] >= threshold]
     some = len(answered) > 0 and threshold < 1

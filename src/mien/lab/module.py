@@ -48,7 +48,7 @@ def build_network(recipe: Recipe, classes: int) -> nn.Module:
     if "outputs" not in inspect.signature(build).parameters:
         raise InputError(f"network {recipe.network!r} has seven outputs: it learns FER2013's labels, and no votes")
     if recipe.loss == "binary_cross_entropy" and recipe.labels == "ferplus-votes":
-        raise InputError("binary_cross_entropy takes one label a face, not the votes: --labels ferplus, or another loss")
+        raise InputError("binary_cross_entropy takes one label a face, not votes: --labels ferplus, or another loss")
     return build(outputs=outputs)
 
 

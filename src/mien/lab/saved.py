@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mien.errors import Damaged, FileError
-from mien.expressions import EXPRESSIONS
+from mien.expressions import answers
 from mien.lab.module import Classifier
 from mien.lab.runs import Predicting, Run
 from mien.lab.summary import layers
@@ -73,7 +73,7 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
     architecture = {
         "format": FORMAT,
         "recipe": json.loads(classifier.recipe.to_json()),
-        "labels": list(EXPRESSIONS),
+        "labels": list(answers(classifier.recipe.labels)),
         "weights": weights.name,
         "layers": _layers(classifier),
     }

@@ -78,7 +78,7 @@ class Scores:
         confusion: Rows by true expression, columns by answer.
         binary_accuracy: Only for recipes that claim in this measure; its floor is 6/7.
         divergence: Mean Kullback-Leibler distance from the FER+ votes in nats, where there are votes; over the
-            rows that an expression leads, and over the expressions that the labels and the predictor both know.
+            rows in which an expression leads, and the expressions that labels and predictor both know.
     """
 
     n: int
@@ -99,9 +99,9 @@ class Scores:
         labels: metrics.Labels,
         *,
         binary: bool = False,
-        divergence: float | None = None,
+        votes: Float[np.ndarray, "N K"] | None = None,
     ) -> "Scores":
-        """Measure one set of rows."""
+        """Measure one set of rows, against the shares of the votes too where there are any."""
         confusion = metrics.confusion_matrix(probabilities, labels)
         recall = metrics.recalls(confusion)
         return cls(
@@ -114,7 +114,7 @@ class Scores:
             ece=metrics.calibration_error(probabilities, labels),
             confusion=confusion.tolist(),
             binary_accuracy=metrics.binary_accuracy(probabilities, labels) if binary else None,
-            divergence=divergence,
+            divergence=metrics.divergence(probabilities, votes) if votes is not None and votes.any() else None,
         )
 
 
@@ -273,10 +273,10 @@ def _report(
     views: dict[str, Float[np.ndarray, "N C"]],
     binary: bool,
 ) -> Report:
-    known = min(next(iter(views.values())).shape[1], len(answers(labels)))
+    own = next(iter(views.values())).shape[1]
     views = {view: _among(probabilities, answers(labels)) for view, probabilities in views.items()}
-    votes = _vote_shares(rows, known)
-    notes = _label_notes(rows, labels, known, votes)
+    votes = None if rows.votes is None else shares(rows.votes, min(own, len(answers(labels))))
+    notes = _label_notes(rows, labels, own, votes)
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":
@@ -298,7 +298,7 @@ def _report(
             probabilities[where],
             rows.labels[where],
             binary=binary,
-            divergence=_distance(probabilities[where], votes[where]) if votes is not None else None,
+            votes=None if votes is None else votes[where],
         )
         for view, probabilities in views.items()
         for part, where in parts.items()
@@ -315,36 +315,24 @@ def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expressio
     return np.pad(kept, ((0, 0), (0, len(expressions) - kept.shape[1])))
 
 
-def _vote_shares(rows: FaceSet, known: int) -> Float[np.ndarray, "N K"] | None:
-    """The votes' distribution over the first expressions; zeros where there is none."""
-    if rows.votes is None:
-        return None
-    kept = shares(rows.votes)[:, :known]
-    total = kept.sum(1, keepdims=True)
-    return np.divide(kept, total, out=np.zeros_like(kept), where=total > 0) if total.any() else None
-
-
-def _distance(probabilities: Float[np.ndarray, "N C"], votes: Float[np.ndarray, "N K"]) -> float | None:
-    """From the votes, on the rows that have any."""
-    voted = votes.any(1)
-    return metrics.divergence(probabilities[voted, : votes.shape[1]], votes[voted]) if voted.any() else None
-
-
-def _label_notes(rows: FaceSet, labels: Labels, known: int, votes: Float[np.ndarray, "N K"] | None) -> list[str]:
+def _label_notes(rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarray, "N K"] | None) -> list[str]:
+    """Which labels these are, and what becomes of contempt where only they or only the predictor's `own` know it."""
     notes = []
     if labels != "fer2013":
         rule = "the majority of the FER+ votes" if labels == "ferplus" else "the most frequent FER+ vote"
         notes.append(f"A label is {rule}; rows in which none is an expression are left out.")
-        if known < len(Expression):
-            unreachable = int((rows.labels >= known).sum())
-            notes.append(
-                f"This predictor cannot answer contempt, the label of {unreachable:,} rows: they count as wrong, "
-                "with a probability of 1e-12 in the NLL."
-            )
-    if votes is not None:
+    if own < len(answers(labels)):
+        unreachable = int((rows.labels >= own).sum())
         notes.append(
-            f"KL to votes: mean Kullback-Leibler distance in nats from the FER+ votes for {known} expressions, on the "
-            f"{int(votes.any(1).sum()):,} of {len(rows):,} rows in which an expression leads."
+            f"The predictor cannot answer contempt. Rows of that label, {unreachable:,} of {len(rows):,}, count as "
+            "wrong, with a probability of 1e-12 in the NLL."
+        )
+    if own > len(answers(labels)):
+        notes.append("The predictor's contempt is left out, and the rest scaled to 1: these labels do not know it.")
+    if votes is not None and votes.any():
+        notes.append(
+            f"KL to votes: mean Kullback-Leibler distance in nats from the FER+ votes for {votes.shape[1]} "
+            f"expressions, on the {int(votes.any(1).sum()):,} of {len(rows):,} rows in which an expression leads."
         )
     return notes
 

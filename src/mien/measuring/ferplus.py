@@ -54,11 +54,14 @@ def targets(faces: FaceSet, labels: Labels) -> Int64[np.ndarray, "N"] | Float32[
     return faces.labels.astype(np.int64)
 
 
-def shares(votes: UInt8[np.ndarray, "N 10"]) -> Float32[np.ndarray, "N 8"]:
-    """The share of each `Expression` among the votes; zeros where an expression does not lead them."""
+def shares(votes: UInt8[np.ndarray, "N 10"], known: int = len(Expression)) -> Float32[np.ndarray, "N K"]:
+    """The share of each of the first `known` expressions among the votes for them.
+
+    A row of zeros where no expression leads the votes, or none of these was voted for.
+    """
     kept = _kept(votes)
-    expressions = np.where(_leading(kept, majority=False)[:, None] >= 0, kept[:, : len(Expression)], 0)
-    result: Float32[np.ndarray, "N 8"] = expressions / np.maximum(expressions.sum(1, keepdims=True), np.float32(1))
+    expressions = np.where(_leading(kept, majority=False)[:, None] >= 0, kept[:, :known], 0)
+    result: Float32[np.ndarray, "N K"] = expressions / np.maximum(expressions.sum(1, keepdims=True), np.float32(1))
     return result
 
 

@@ -71,15 +71,16 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> flo
     return float(-np.log(np.clip(chosen, 1e-12, 1)).mean())
 
 
-def divergence(probabilities: Probabilities, shares: Float[np.ndarray, "N C"]) -> float:
+def divergence(probabilities: Probabilities, shares: Float[np.ndarray, "N K"]) -> float:
     """Mean Kullback-Leibler distance of what was answered from what is true, in nats: sum of s log(s / p).
 
     Args:
-        probabilities: Rows that sum to 1; a probability below 1e-12 counts as that.
-        shares: The true distribution of each row, a row that sums to 1.
+        probabilities: One below 1e-12 counts as that.
+        shares: The true distribution of each row over the first K labels; rows of zeros are left out.
     """
-    held = np.where(shares > 0, shares, 1)  # a share of nothing adds nothing
-    return float((shares * (np.log(held) - np.log(np.clip(probabilities, 1e-12, 1)))).sum(1).mean())
+    true, answered = (rows[shares.any(1)] for rows in (shares, probabilities[:, : shares.shape[1]]))
+    surprise = np.log(np.where(true > 0, true, 1)) - np.log(np.clip(answered, 1e-12, 1))
+    return float((true * surprise).sum(1).mean())
 
 
 def brier(probabilities: Probabilities, labels: Labels) -> float:

@@ -36,7 +36,7 @@ class Reading:
 
     Attributes:
         face: Where it is, in pixels of the upright image.
-        expression: The most probable of the seven.
+        expression: The most probable of those the network knows: the seven, or contempt too.
         confidence: Its probability, calibrated, in [0, 1].
         uncertain: The confidence is below the model's threshold: better take no answer than this one.
         probabilities: One number an expression, in their order; they sum to 1.
@@ -58,7 +58,7 @@ class Card:
 
     Attributes:
         name: The model's name.
-        labels: The expression of each output.
+        labels: The expression of each output: the seven in some order, or every `Expression`.
         temperature: What logits are divided by before the softmax.
         threshold: Confidence below which an answer is called uncertain.
         recipe: The recipe, as JSON text.
@@ -128,8 +128,11 @@ class Card:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
-        if sorted(card.labels) != sorted(EXPRESSIONS) or not card.temperature > 0:
-            raise Damaged(f"{source} should name the seven expressions and a temperature above 0 in its metadata")
+        if sorted(card.labels) not in (sorted(EXPRESSIONS), sorted(Expression)) or not card.temperature > 0:
+            raise Damaged(
+                f"{source} should name the seven expressions, with or without contempt, and a temperature above 0 in "
+                "its metadata"
+            )
         return card
 
 
@@ -151,6 +154,10 @@ class Recognizer:
         FileError: The file is missing or cannot be read.
         Damaged: It is no ONNX model, or none of ours.
         InputError: Unknown views, or a provider that is not installed.
+
+    Attributes:
+        card: The metadata of the file.
+        labels: What it answers, in the order of all its outputs: the seven `EXPRESSIONS`, or every `Expression`.
     """
 
     def __init__(
@@ -182,7 +189,8 @@ class Recognizer:
         self.views = views
         (self._input,) = (i.name for i in self._session.get_inputs())
         # Files list outputs in their own order; readings and tables have one order.
-        self._order = [self.card.labels.index(e) for e in EXPRESSIONS]
+        self.labels = tuple(e for e in Expression if e in self.card.labels)
+        self._order = [self.card.labels.index(e) for e in self.labels]
 
     @property
     def name(self) -> str:
@@ -198,8 +206,8 @@ class Recognizer:
         """Finds the faces for `read`; made when it is first needed, and may be replaced."""
         return CenterFace()
 
-    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """The network's raw outputs in the order of `EXPRESSIONS`, before temperature and softmax; single view.
+    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
+        """The network's raw outputs in the order of `labels`, before temperature and softmax; single view.
 
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
@@ -210,13 +218,13 @@ class Recognizer:
                 f"expected grey faces as uint8 (B, {SIDE}, {SIDE}), but got {came}; mien.read takes whole photos"
             )
         if not len(faces):
-            return np.empty((0, len(EXPRESSIONS)), np.float32)
+            return np.empty((0, len(self.labels)), np.float32)
         (logits,) = self._session.run(None, {self._input: faces})
-        ordered: Float32[np.ndarray, "B 7"] = logits[:, self._order]
+        ordered: Float32[np.ndarray, "B C"] = logits[:, self._order]
         return ordered
 
-    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """Calibrated probabilities of grey faces, in the order of `EXPRESSIONS`.
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
+        """Calibrated probabilities of grey faces, in the order of `labels`.
 
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
@@ -224,7 +232,7 @@ class Recognizer:
         logits = self.logits(faces) / self.card.temperature
         if self.views == "mirror":
             mirrored = self.logits(np.ascontiguousarray(faces[:, :, ::-1])) / self.card.temperature
-            mean: Float32[np.ndarray, "B 7"] = (_softmax(logits) + _softmax(mirrored)) / 2
+            mean: Float32[np.ndarray, "B C"] = (_softmax(logits) + _softmax(mirrored)) / 2
             return mean
         return _softmax(logits)
 
@@ -253,7 +261,7 @@ class Recognizer:
         faces = self.detector.find(image)
         return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
 
-    def reading(self, face: Face, row: Float32[np.ndarray, "7"], width: int, height: int) -> Reading:
+    def reading(self, face: Face, row: Float32[np.ndarray, "C"], width: int, height: int) -> Reading:
         """What one row of `probabilities` says of a face in an image of `width` x `height` pixels."""
         best = int(row.argmax())
         x, y, w, h = face.box
@@ -261,17 +269,30 @@ class Recognizer:
         flags = [name for name, raised in (("small", h < SIDE), ("cut", cut)) if raised]
         return Reading(
             face=face,
-            expression=EXPRESSIONS[best],
+            expression=self.labels[best],
             confidence=float(row[best]),
             uncertain=bool(row[best] < self.card.threshold),
-            probabilities={e: float(p) for e, p in zip(EXPRESSIONS, row, strict=True)},
+            probabilities={e: float(p) for e, p in zip(self.labels, row, strict=True)},
             flags=tuple(flags),
         )
 
 
-def _softmax(logits: Float32[np.ndarray, "B 7"]) -> Float32[np.ndarray, "B 7"]:
+def need_seven(recognizer: Recognizer, purpose: str) -> None:
+    """Refuse a network of eight labels where seven are expected.
+
+    Raises:
+        InputError: It answers contempt too.
+    """
+    if recognizer.labels != EXPRESSIONS:
+        raise InputError(
+            f"{purpose} takes networks of the seven expressions, but {recognizer.name!r} answers contempt too; "
+            "mien read and mien.read take it, or choose another model"
+        )
+
+
+def _softmax(logits: Float32[np.ndarray, "B C"]) -> Float32[np.ndarray, "B C"]:
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    result: Float32[np.ndarray, "B 7"] = powers / powers.sum(1, keepdims=True)
+    result: Float32[np.ndarray, "B C"] = powers / powers.sum(1, keepdims=True)
     return result
 
 
