@@ -54,7 +54,7 @@ def parse(name: str) -> Expression:
     """
     word = name.strip().lower()
     try:
-        return EXPRESSIONS[EXPRESSIONS.index(_ALIASES.get(word, word))]  # type: ignore[arg-type]
+        return EXPRESSIONS[EXPRESSIONS.index(_ALIASES.get(word, word))]
     except ValueError:
         raise NotFound.named("expression", name, [*EXPRESSIONS, *_ALIASES]) from None
 
