@@ -79,9 +79,11 @@ def size(name: str) -> tuple[str, int, float]:
     """Name among the measured speeds, parameters and megabytes."""
     if name in PEERS:
         return PEERS[name]
-    network = Recipe.from_json(load_model(name.removesuffix("-float32")).card.recipe).network
+    card = load_model(name.removesuffix("-float32")).card
+    members = [json.dumps(member["recipe"]) for member in card.scores.get("members", [])] or [card.recipe]
+    parameters = sum(SIZES[Recipe.from_json(recipe).network][0] for recipe in members)
     files = model_files()
-    return name, SIZES[network][0], files[name].stat().st_size / 1e6 if name in files else 0.0
+    return name, parameters, files[name].stat().st_size / 1e6 if name in files else 0.0
 
 
 def page() -> str:

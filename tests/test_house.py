@@ -50,6 +50,7 @@ FLOORS = {
     "lab.training": 7,
     "lab.export": 8,
     "lab.quantize": 9,
+    "lab.ensemble": 9,
     "web.limits": 2,
     "web.metrics": 2,
     "web.schemas": 2,

@@ -4,6 +4,7 @@
     python tools/model_card.py src/mien/models/mien-small.onnx
 """
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -31,23 +32,25 @@ def text(card: Card, path: Path) -> str:
     scores = {name: Scores(**values) for name, values in card.scores["PublicTest"].items()}
     first = scores["single view, all"]
     votes = (
-        "A second head learned the FER+ vote shares of the same rows (extra annotations, no extra images) and was cut "
-        "off afterwards." if recipe.votes else "It saw FER2013's labels alone."
+        "A second head learned the FER+ vote shares of\n  the same rows (extra annotations, no extra images) and was "
+        "cut off afterwards." if recipe.votes else "It saw FER2013's labels alone."
     )
+    members = card.scores.get("members", [])
+    summary = f"The mean of {len(members)} networks" if members else recipe.summary.capitalize()
     return f"""# {card.name}
 
-{recipe.summary.capitalize()}. Input: grey faces, uint8 (B, 48, 48); output: seven logits. Preprocessing, labels,
-temperature, threshold, recipe and the scores below stand in the file's metadata.
+{summary}. Input: grey faces, uint8 (B, 48, 48); output: seven logits.
+Preprocessing, labels, calibration, threshold, recipe and the scores below stand in the file's metadata.
 
 - {parameters:,} numbers in {path.stat().st_size / 1e6:.2f} MB, {card.precision} ONNX
 - Learned from the Training rows of FER2013 (sha-256 of the csv `{card.data_sha256[:16]}...`), from scratch: no
   pretraining, no other images. {votes}
-- Recipe `{recipe.name}`: {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}
+{_recipes(card)}
 - Terms: {card.licence}; see WEIGHTS.md
 
 ## Scores on PublicTest
 
-PublicTest chose the epoch, the temperature and the threshold: **these are selection scores.** PrivateTest is scored
+PublicTest chose the epoch, the calibration and the threshold: **these are selection scores.** PrivateTest is scored
 blind, from `benchmarks/predictions/{card.name}.csv`.
 
 {scores_table(scores)}
@@ -64,8 +67,10 @@ True expression by row, answer by column (single view, all rows):
 
 ## Confidence
 
-- Temperature {card.temperature:.3f}. Expected calibration error when it is fitted on other rows than it is measured on
-  (five folds): {calibration["ece_cross_fitted"]:.2%} in 15 bins. On as many images chance alone makes it
+- Each expression's logit is divided by its temperature and shifted by its bias (vector scaling):
+  {_scaling(card)}.
+  Expected calibration error when they are fitted on other rows than it is measured on (five folds):
+  {calibration["ece_cross_fitted"]:.2%} in 15 bins. On as many images chance alone makes it
   {calibration["ece_floor"]:.2%}, were every confidence exactly right.
 - An answer below a confidence of {card.threshold:.1%} is called **uncertain**. At or above it,
   {calibration["coverage"]:.1%} of PublicTest is answered and {calibration["accuracy_kept"]:.1%} of that is right.
@@ -82,6 +87,26 @@ True expression by row, answer by column (single view, all rows):
 - Not for decisions about people: hiring, policing, schooling, health, insurance. Ask people before you read their
   faces.
 """
+
+
+def _recipes(card: Card) -> str:
+    """The recipe in a line; of an ensemble, those of its members with what each reaches alone."""
+    made = [(Recipe.from_json(card.recipe), None)]
+    if members := card.scores.get("members"):
+        made = [(Recipe.from_json(json.dumps(member["recipe"])), member["accuracy"]) for member in members]
+    lines = []
+    for recipe, accuracy in made:
+        used = {name: getattr(recipe, name) for name in ("mixup", "cutmix", "distil")}
+        changes = [f"{name} {value:g}" for name, value in used.items() if value]
+        parts = [f"{recipe.epochs} epochs", f"batch {recipe.batch}", f"seed {recipe.seed}", *changes]
+        alone = "" if accuracy is None else f"; alone {accuracy:.2%}"
+        lines.append(f"- Recipe `{recipe.name}`: {', '.join(parts)}{alone}")
+    return "\n".join(lines)
+
+
+def _scaling(card: Card) -> str:
+    each = zip(card.labels, card.temperatures, card.biases, strict=True)
+    return ", ".join(f"{label} {temperature:.2f} and {bias:+.2f}" for label, temperature, bias in each)
 
 
 def _risk_coverage(curve: list[list[float]]) -> str:
@@ -106,7 +131,7 @@ def _precisions(card: Card) -> str:
 ## What 8 bits cost
 
 The network was trained in float32 and quantised afterwards: weights to 7 bits for each channel, activations to 8.
-PublicTest, single view, each with its own temperature:
+PublicTest, single view, each with its own calibration:
 
 {markdown_table(head, rows)}
 """

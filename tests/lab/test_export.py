@@ -38,7 +38,7 @@ def test_the_file_computes_what_the_run_computes(run: Path, small_faces: FaceSet
         faces = np.ascontiguousarray(small_faces.images[:batch])
         assert np.abs(recognizer.logits(faces) - Run(run).logits(faces)).max() < 1e-4
     assert recognizer.card.labels == EXPRESSIONS
-    assert recognizer.card.temperature == 1.0
+    assert recognizer.card.temperatures == (1.0,) * 7
     assert Recipe.from_json(recognizer.card.recipe) == Run(run).recipe
     assert recognizer.self_test() < 1e-4
 
@@ -47,9 +47,9 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
     card = Recognizer(export(run, tmp_path / "model.onnx", faces=small_faces, name="other")).card
     chosen = small_faces.split("PublicTest")
     assert card.name == "other"
-    assert card.temperature == pytest.approx(
-        metrics.fit_temperature(Run(run).logits(chosen.images), chosen.labels), rel=1e-3
-    )
+    scaling = metrics.fit_scaling(Run(run).logits(chosen.images), chosen.labels)
+    assert card.temperatures == pytest.approx(scaling.temperatures, rel=1e-2)
+    assert card.biases == pytest.approx(scaling.biases, abs=1e-2)
     assert card.scores["PublicTest"]["single view, all"]["n"] == 28
     calibration = card.scores["calibration"]
     assert set(calibration) == {"ece_cross_fitted", "ece_floor", "coverage", "accuracy_kept", "risk_coverage"}

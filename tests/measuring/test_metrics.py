@@ -71,14 +71,24 @@ def test_risk_coverage_and_threshold() -> None:
     assert metrics.threshold_for(ROWS, TRUTH, 0.99) == 1.0  # out of reach
 
 
-def test_temperature_is_found_again() -> None:
+def test_scaling_is_found_again() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20_000, 7)) * 2
     draws = metrics.softmax(logits).cumsum(1) > generator.random((20_000, 1))
     labels = draws.argmax(1)
-    assert metrics.fit_temperature(logits, labels) == pytest.approx(1.0, abs=0.03)
-    assert metrics.fit_temperature(logits * 3, labels) == pytest.approx(3.0, abs=0.09)
-    assert metrics.calibration_error(metrics.cross_fitted(logits * 3, labels), labels) < 0.015
+    assert metrics.fit_scaling(logits, labels).temperatures == pytest.approx(np.ones(7), abs=0.06)
+    heat, shift = np.array([3, 1, 2, 1, 0.5, 1, 1]), np.array([1, 0, -1, 0, 0, 0.5, -0.5])  # shifts that sum to 0
+    found = metrics.fit_scaling((logits - shift) * heat, labels)
+    assert found.temperatures == pytest.approx(heat, rel=0.06)
+    assert found.biases == pytest.approx(shift, abs=0.08)
+    assert metrics.calibration_error(metrics.cross_fitted(logits * heat, labels), labels) < 0.015
+
+
+def test_scaling_stays_finite_where_every_answer_is_right() -> None:
+    labels = np.arange(21) % 7
+    found = metrics.fit_scaling(np.eye(7)[labels] * 5, labels)
+    assert np.isfinite(found.temperatures).all()
+    assert metrics.accuracy(found(np.eye(7)[labels] * 5), labels) == 1
 
 
 def test_softmax_does_not_overflow() -> None:

@@ -16,7 +16,8 @@ ALPHABETICAL = tuple(sorted(EXPRESSIONS))
 CARD = Card(
     name="linear",
     labels=ALPHABETICAL,
-    temperature=2.0,
+    temperatures=(2.0,) * 7,
+    biases=(0.0,) * 7,
     threshold=0.5,
     recipe="{}",
     scores={},
@@ -48,10 +49,16 @@ def test_outputs_come_in_the_one_order_whatever_the_file_has(tmp_path: Path) -> 
         assert row.sum() == pytest.approx(1)
 
 
-def test_temperature_divides_the_logits(tmp_path: Path) -> None:
+def test_temperatures_divide_the_logits_and_biases_are_added(tmp_path: Path) -> None:
     recognizer = Recognizer(bright(tmp_path / "m.onnx"))
     assert recognizer.logits(stripe(0)).max() == pytest.approx(4)
     assert recognizer.probabilities(stripe(0)).max() == pytest.approx(np.exp(2) / (np.exp(2) + 6), rel=1e-5)
+    first, *rest = ALPHABETICAL
+    card = replace(CARD, temperatures=(4.0, *CARD.temperatures[1:]), biases=(0.5, *CARD.biases[1:]))
+    own = Recognizer(bright(tmp_path / "own.onnx", card))  # one label's, wherever the file has it
+    row = own.probabilities(stripe(0))[0]
+    assert row[EXPRESSIONS.index(first)] == pytest.approx(np.exp(1.5) / (np.exp(1.5) + 6), rel=1e-5)
+    assert row[EXPRESSIONS.index(rest[0])] == pytest.approx(1 / (np.exp(1.5) + 6), rel=1e-5)
 
 
 def test_mirror_averages_two_views(tmp_path: Path) -> None:
@@ -126,8 +133,9 @@ def test_card_survives_the_file(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "other"}, "is no model of this package"),  # another program's model
-        ({"temperature": "warm"}, "metadata .* are damaged"),
-        ({"temperature": "-1"}, "temperature above 0"),
+        ({"temperatures": "warm"}, "metadata .* are damaged"),
+        ({"temperatures": "[1, 1, 1, 1, 1, 1, -1]"}, "temperature above 0"),
+        ({"biases": "[0]"}, "a bias for each label"),
         ({"labels": json.dumps(ALPHABETICAL[:6])}, "seven expressions"),
         ({"labels": '["grin"]'}, "metadata .* are damaged"),
         ({"scores": "{"}, "metadata .* are damaged"),
@@ -203,7 +211,7 @@ def test_a_data_set_image_through_the_app_gets_the_offline_answer(fer2013: Path)
 def eight(path: Path) -> Recognizer:
     """A network that always answers contempt, the first of its outputs."""
     labels = (Expression.CONTEMPT, *EXPRESSIONS)
-    card = replace(CARD, labels=labels, temperature=1.0, probe=(0.0,) * 8)
+    card = replace(CARD, labels=labels, temperatures=(1.0,) * 8, biases=(0.0,) * 8, probe=(0.0,) * 8)
     weights = np.zeros((48 * 48, 8))
     weights[:, 0] = 3 / (48 * 48 * 128)
     return Recognizer(linear_model(path, weights, **card.to_metadata()))

@@ -23,7 +23,8 @@ def models(as_json: Json = False) -> None:
         card = load_model(name).card
         score = card.scores.get("PublicTest", {}).get("single view, all", {})
         cards.append({"name": name, "bytes": path.stat().st_size, "threshold": card.threshold,
-                      "temperature": card.temperature, "licence": card.licence, "scores": card.scores})
+                      "temperatures": card.temperatures, "biases": card.biases, "licence": card.licence,
+                      "scores": card.scores})
         table.add_row(
             name,
             f"{path.stat().st_size / 1e6:.1f}",

@@ -22,7 +22,9 @@ class Form(StrEnum):
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="A run folder; for int8 also an exported .onnx file.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="A run folder; for int8 also an exported .onnx file; several for an ensemble.")
+    ],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
     ferplus: FerPlus = None,
@@ -33,12 +35,17 @@ def export(
     """Write a run as one ONNX file, checked against torch, with calibration and scores inside.
 
     --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
-    json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone.
+    json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
+    .onnx files become one whose answer is the mean of theirs; that needs --data too.
     """
     from mien.storage import check_suffix
 
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     need_lab("exporting")
+    if len(sources) > 1:
+        _combine(sources, output, data, ferplus, name, form)
+        return
+    (source,) = sources
     if form is Form.PAIR:
         from mien.lab.saved import save
 
@@ -65,4 +72,15 @@ def export(
         path = write(source, output, faces=faces, checkpoint=checkpoint, name=name)
     out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
     if faces is None:
-        fail("not calibrated: no --data was given, so the temperature is 1 and no answer is called uncertain")
+        fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
+
+
+def _combine(
+    models: list[Path], output: Path, data: Path | None, ferplus: Path | None, name: str | None, form: Form
+) -> None:
+    from mien.lab.ensemble import combine
+
+    if data is None or form is not Form.ONNX:
+        raise InputError("an ensemble is made of exported .onnx files, as --form onnx, and needs --data FILE")
+    path = combine(models, output, load_faces(data, ferplus, False), **({"name": name} if name else {}))
+    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))

@@ -67,8 +67,8 @@ def export(
     Args:
         run: A run folder.
         out: The .onnx file; written whole or not at all.
-        faces: Where given, temperature and threshold are fitted on its PublicTest rows and the scores measured
-            there; otherwise the temperature stays 1 and no answer is called uncertain.
+        faces: Where given, scaling and threshold are fitted on its PublicTest rows and the scores measured there;
+            otherwise the logits stay as they are and no answer is called uncertain.
         checkpoint: "best" or "last".
         name: The model's name; the recipe's where none is given.
 
@@ -82,7 +82,8 @@ def export(
     card = Card(
         name=name or trained.name,
         labels=answers(trained.recipe.labels),
-        temperature=1.0,
+        temperatures=(1.0,) * trained.classifier.classes,
+        biases=(0.0,) * trained.classifier.classes,
         threshold=0.0,
         recipe=trained.recipe.to_json(),
         scores={},
@@ -101,11 +102,11 @@ def export(
 
 
 def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
-    """The card with temperature and threshold fitted on PublicTest, and the scores measured there.
+    """The card with scaling and threshold fitted on PublicTest, and the scores measured there.
 
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
-        card: Its temperature, threshold and scores are replaced.
+        card: Its scaling, threshold and scores are replaced.
         faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
     """
     recipe = Recipe.from_json(card.recipe)
@@ -113,10 +114,11 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         logits = Recognizer(save(model, card, path)).logits(chosen.images)
-        temperature = metrics.fit_temperature(logits, chosen.labels)
-        probabilities = metrics.softmax(logits, temperature)
+        scaling = metrics.fit_scaling(logits, chosen.labels)
+        probabilities = scaling(logits)
         threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
-        card = replace(card, temperature=temperature, threshold=threshold)
+        temperatures, biases = (tuple(values.tolist()) for values in (scaling.temperatures, scaling.biases))
+        card = replace(card, temperatures=temperatures, biases=biases, threshold=threshold)
         report = evaluate(
             Recognizer(save(model, card, path)),
             faces,

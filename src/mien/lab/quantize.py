@@ -50,7 +50,7 @@ def quantize(model: str | PathLike[str], out: str | PathLike[str], faces: FaceSe
     Args:
         model: A float32 .onnx file that `export` wrote.
         out: The new .onnx file; written whole or not at all.
-        faces: Its Training rows give the ranges of the activations, its PublicTest rows temperature, threshold and
+        faces: Its Training rows give the ranges of the activations, its PublicTest rows scaling, threshold and
             scores.
 
     Returns:
@@ -83,7 +83,7 @@ def quantize(model: str | PathLike[str], out: str | PathLike[str], faces: FaceSe
             )
         graph = onnx.load(small)
         probe = Recognizer(save(graph, before, small)).logits(probe_image()[None])[0]
-    card = replace(before, precision="int8", probe=tuple(float(v) for v in probe), temperature=1.0)
+    card = replace(before, precision="int8", probe=tuple(float(v) for v in probe))
     card = calibrated(graph, card, faces)
     was = calibrated(onnx.load(model), before, faces)  # by the same rows, whatever the file was calibrated on
     lost = _accuracy(was.scores) - _accuracy(card.scores)

@@ -37,7 +37,7 @@ class Predicting:
         return logits
 
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B C"]:
-        """Probabilities at temperature 1."""
+        """Probabilities, not calibrated."""
         return metrics.softmax(self.logits(faces))
 
 

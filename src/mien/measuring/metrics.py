@@ -3,6 +3,8 @@
 Throughout, `probabilities` is float (N, C) with rows that sum to 1, `labels` is int (N,) in [0, C).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -10,12 +12,13 @@ Probabilities = Float[np.ndarray, "N C"]
 Labels = Int[np.ndarray, "N"]
 
 BINS = 15
+PENALTY = 1e-4  # of the scaling's squared parameters, beside the mean log-likelihood
 
 
-def softmax(logits: Float[np.ndarray, "N C"], temperature: float = 1.0) -> Probabilities:
-    """Probabilities of logits divided by a temperature; above 1 they grow less sure."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+def softmax(logits: Float[np.ndarray, "N C"]) -> Probabilities:
+    """Probabilities of logits."""
+    logits = np.asarray(logits, np.float64)
+    powers = np.exp(logits - logits.max(1, keepdims=True))
     shares: Probabilities = powers / powers.sum(1, keepdims=True)
     return shares
 
@@ -154,35 +157,56 @@ def threshold_for(probabilities: Probabilities, labels: Labels, target: float) -
     return float(curve[reached[-1], 2]) if len(reached) else 1.0
 
 
-def fit_temperature(logits: Float[np.ndarray, "N C"], labels: Labels) -> float:
-    """The temperature in [0.05, 20] under which the labels are most likely.
+@dataclass(frozen=True)
+class Scaling:
+    """Vector scaling: logits -> calibrated probabilities.
 
-    The likelihood has one peak along log T, so a golden-section search finds it.
+    Attributes:
+        temperatures: What each label's logit is divided by, (C,); above 0.
+        biases: What is added then, (C,).
 
     Source: https://arxiv.org/abs/1706.04599.
     """
-    ratio = (np.sqrt(5) - 1) / 2
-    low, high = np.log(0.05), np.log(20.0)
 
-    def cost(log_t: float) -> float:
-        return negative_log_likelihood(softmax(logits, float(np.exp(log_t))), labels)
+    temperatures: Float[np.ndarray, "C"]
+    biases: Float[np.ndarray, "C"]
 
-    while high - low > 1e-4:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if cost(left) < cost(right):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
+    def __call__(self, logits: Float[np.ndarray, "N C"]) -> Probabilities:
+        """Calibrated probabilities."""
+        return softmax(logits / self.temperatures + self.biases)
+
+
+def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels) -> Scaling:
+    """The vector scaling under which the labels are most likely.
+
+    A small penalty, 1e-4 of the squared distance from temperature 1 (in its logarithm) and bias 0, keeps it finite for
+    labels that are rare or always right.
+    """
+    from scipy.optimize import minimize
+
+    logits = np.asarray(logits, np.float64)
+    rows, count = logits.shape
+    truth = np.eye(count)[labels]
+
+    def cost(point: Float[np.ndarray, "P"]) -> tuple[float, Float[np.ndarray, "P"]]:
+        slopes, biases = np.exp(point[:count]), point[count:]
+        probabilities = softmax(logits * slopes + biases)
+        error = (probabilities - truth) / rows
+        gradient = np.concatenate([(error * logits).sum(0) * slopes, error.sum(0)]) + 2 * PENALTY * point
+        return negative_log_likelihood(probabilities, labels) + PENALTY * float(point @ point), gradient
+
+    bounds = [(-4, 4)] * count + [(-9, 9)] * count  # far beyond what any network needs
+    found = minimize(cost, np.zeros(2 * count), jac=True, method="L-BFGS-B", bounds=bounds)
+    return Scaling(np.exp(-found.x[:count]), found.x[count:])
 
 
 def cross_fitted(
     logits: Float[np.ndarray, "N C"], labels: Labels, *, folds: int = 5, seed: int = 0
 ) -> Probabilities:
-    """Probabilities whose temperature was fitted on the other folds: an honest calibration error of fitted rows."""
+    """Probabilities whose scaling was fitted on the other folds: an honest calibration error of fitted rows."""
     fold = np.random.default_rng(seed).permutation(len(labels)) % folds
     out = np.empty(np.shape(logits), np.float64)
     for k in range(folds):
         held = fold == k
-        out[held] = softmax(logits[held], fit_temperature(logits[~held], labels[~held]))
+        out[held] = fit_scaling(logits[~held], labels[~held])(logits[held])
     return out

@@ -1,7 +1,7 @@
 """Faces to expressions: an ONNX session and the metadata inside its file.
 
 A model file carries everything that its use needs: labels, preprocessing (in the graph: uint8 in, logits out),
-temperature, threshold, recipe and measured scores. Nothing is decided by a file's name.
+calibration, threshold, recipe and measured scores. Nothing is decided by a file's name.
 """
 
 import json
@@ -22,7 +22,7 @@ from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options
 from mien.reading.images import ImageSource, open_image
 
-FORMAT = "mien-1"
+FORMAT = "mien-2"
 """Value of the metadata key `format`; another value means a file that this version does not know."""
 
 DEFAULT_MODEL = "mien-small"
@@ -59,7 +59,8 @@ class Card:
     Attributes:
         name: The model's name.
         labels: The expression of each output: the seven in some order, or every `Expression`.
-        temperature: What logits are divided by before the softmax.
+        temperatures: What each output is divided by before the softmax.
+        biases: What is added to it then.
         threshold: Confidence below which an answer is called uncertain.
         recipe: The recipe, as JSON text.
         scores: Measured scores, by split.
@@ -71,7 +72,8 @@ class Card:
 
     name: str
     labels: tuple[Expression, ...]
-    temperature: float
+    temperatures: tuple[float, ...]
+    biases: tuple[float, ...]
     threshold: float
     recipe: str
     scores: dict[str, Any]
@@ -91,7 +93,8 @@ class Card:
             "format": FORMAT,
             "name": self.name,
             "labels": json.dumps(self.labels),
-            "temperature": repr(self.temperature),
+            "temperatures": json.dumps(self.temperatures),
+            "biases": json.dumps(self.biases),
             "threshold": repr(self.threshold),
             "recipe": self.recipe,
             "scores": json.dumps(self.scores),
@@ -117,7 +120,8 @@ class Card:
             card = cls(
                 name=metadata["name"],
                 labels=tuple(Expression(label) for label in json.loads(metadata["labels"])),
-                temperature=float(metadata["temperature"]),
+                temperatures=tuple(float(v) for v in json.loads(metadata["temperatures"])),
+                biases=tuple(float(v) for v in json.loads(metadata["biases"])),
                 threshold=float(metadata["threshold"]),
                 recipe=metadata["recipe"],
                 scores=json.loads(metadata["scores"]),
@@ -128,11 +132,10 @@ class Card:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
-        if sorted(card.labels) not in (sorted(EXPRESSIONS), sorted(Expression)) or not card.temperature > 0:
-            raise Damaged(
-                f"{source} should name the seven expressions, with or without contempt, and a temperature above 0 in "
-                "its metadata"
-            )
+        if sorted(card.labels) not in (sorted(EXPRESSIONS), sorted(Expression)):
+            raise Damaged(f"{source} should name the seven expressions, with or without contempt, in its metadata")
+        if not len(card.temperatures) == len(card.biases) == len(card.labels) or not min(card.temperatures) > 0:
+            raise Damaged(f"{source} should have a temperature above 0 and a bias for each label in its metadata")
         return card
 
 
@@ -191,6 +194,8 @@ class Recognizer:
         # Files list outputs in their own order; readings and tables have one order.
         self.labels = tuple(e for e in Expression if e in self.card.labels)
         self._order = [self.card.labels.index(e) for e in self.labels]
+        self._temperatures = np.array(self.card.temperatures, np.float32)[self._order]
+        self._biases = np.array(self.card.biases, np.float32)[self._order]
 
     @property
     def name(self) -> str:
@@ -207,7 +212,7 @@ class Recognizer:
         return CenterFace()
 
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
-        """The network's raw outputs in the order of `labels`, before temperature and softmax; single view.
+        """The network's raw outputs in the order of `labels`, before calibration and softmax; single view.
 
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
@@ -229,12 +234,15 @@ class Recognizer:
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
         """
-        logits = self.logits(faces) / self.card.temperature
+        probabilities = self._calibrated(self.logits(faces))
         if self.views == "mirror":
-            mirrored = self.logits(np.ascontiguousarray(faces[:, :, ::-1])) / self.card.temperature
-            mean: Float32[np.ndarray, "B C"] = (_softmax(logits) + _softmax(mirrored)) / 2
+            mirrored = self._calibrated(self.logits(np.ascontiguousarray(faces[:, :, ::-1])))
+            mean: Float32[np.ndarray, "B C"] = (probabilities + mirrored) / 2
             return mean
-        return _softmax(logits)
+        return probabilities
+
+    def _calibrated(self, logits: Float32[np.ndarray, "B C"]) -> Float32[np.ndarray, "B C"]:
+        return _softmax(logits / self._temperatures + self._biases)
 
     def read(self, source: ImageSource) -> list[Reading]:
         """Find the faces of one photo and say what each expresses, the largest face first.

@@ -106,7 +106,8 @@ def about_routes(service: Service) -> APIRouter:
     )
     async def models() -> dict[str, Any]:
         card, limits = service.recognizer.card, service.limits
-        model = {name: getattr(card, name) for name in ("name", "temperature", "threshold", "licence", "scores")}
+        shown = ("name", "temperatures", "biases", "threshold", "licence", "scores")
+        model = {name: getattr(card, name) for name in shown}
         model |= {"labels": list(EXPRESSIONS), "views": service.recognizer.views}
         return {"models": [model], "limits": {name: getattr(limits, name) for name in schemas.LimitsOut.model_fields}}
 

@@ -142,7 +142,8 @@ class ModelOut(BaseModel):
     labels: list[str]
     views: str = Field(description="single, or mirror: averaged with the mirrored face.")
     threshold: Probability = Field(description="Confidence below which an answer is uncertain.")
-    temperature: float
+    temperatures: list[float] = Field(description="What each expression's logit is divided by.")
+    biases: list[float] = Field(description="What is added to it then.")
     licence: str = Field(description="Terms of the weights.")
     scores: dict[str, Any] = Field(description="Measured scores by split and view, with the confusion matrix.")
 

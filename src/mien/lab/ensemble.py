@@ -1,0 +1,110 @@
+"""Exported ONNX files -> one file whose answer is the mean of theirs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, compose, helper
+
+from mien.errors import InputError
+from mien.lab.export import calibrated, save
+from mien.measuring.evaluation import SELECTION_SPLIT
+from mien.measuring.faceset import FaceSet
+from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
+
+
+def combine(
+    models: Sequence[str | PathLike[str]], out: str | PathLike[str], faces: FaceSet, *, name: str = "ensemble"
+) -> Path:
+    """Write several exported models as one, calibrated and measured together.
+
+    The probabilities are averaged, each member's as it is calibrated, and their logarithm is the file's logits:
+    to whoever uses it, an ensemble is a model as any other.
+
+    Args:
+        models: .onnx files that `export` or `quantize` wrote, of the same labels; two or more.
+        out: The new .onnx file; written whole or not at all.
+        faces: Its PublicTest rows give calibration, threshold and scores.
+        name: The model's name.
+
+    Returns:
+        The path. The card's scores name the members and what each reached under "members"; its recipe is the first
+        one's.
+
+    Raises:
+        InputError: Fewer than two models, or their labels differ.
+    """
+    if len(models) < 2:
+        raise InputError(f"an ensemble has two members or more, but got {len(models)}")
+    cards = [Recognizer(model).card for model in models]
+    if odd := [card.name for card in cards if card.labels != cards[0].labels]:
+        raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
+    graph = _graph([onnx.load(fspath(model)) for model in models], cards)
+    card = replace(
+        cards[0],
+        name=name,
+        precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
+        licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
+    )
+    with TemporaryDirectory() as folder:
+        probe = Recognizer(save(graph, card, Path(folder) / "probe.onnx")).logits(probe_image()[None])[0]
+    card = calibrated(graph, replace(card, probe=tuple(float(v) for v in probe)), faces)
+    members = [_member(each) for each in cards]
+    return save(graph, replace(card, scores=card.scores | {"members": members}), Path(out))
+
+
+def _member(card: Card) -> dict[str, Any]:
+    score = card.scores.get(SELECTION_SPLIT, {}).get("single view, all", {})
+    return {
+        "name": card.name,
+        "precision": card.precision,
+        "accuracy": score.get("accuracy"),
+        "recipe": json.loads(card.recipe),
+        "data_sha256": card.data_sha256,
+    }
+
+
+def _graph(models: list[onnx.ModelProto], cards: list[Card]) -> onnx.ModelProto:
+    """One graph: the same faces into every member, the mean of the probabilities, and its logarithm out."""
+    nodes, initializers, means = [], [], []
+    for number, (model, card) in enumerate(zip(models, cards, strict=True)):
+        name = f"member{number}."
+        part = compose.add_prefix(model, name).graph
+        (given,), (answer,) = part.input, part.output
+        nodes += [helper.make_node("Identity", ["faces"], [given.name]), *part.node]
+        initializers += [
+            *part.initializer,
+            _constant(name + "temperatures", card.temperatures),
+            _constant(name + "biases", card.biases),
+        ]
+        nodes += [
+            helper.make_node("Div", [answer.name, name + "temperatures"], [name + "scaled"]),
+            helper.make_node("Add", [name + "scaled", name + "biases"], [name + "calibrated"]),
+            helper.make_node("Softmax", [name + "calibrated"], [name + "probabilities"], axis=1),
+        ]
+        means.append(name + "probabilities")
+    nodes += [helper.make_node("Mean", means, ["mean"]), helper.make_node("Log", ["mean"], ["logits"])]
+    graph = helper.make_graph(
+        nodes,
+        "ensemble",
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(cards[0].labels)])],
+        initializers,
+    )
+    versions = {(each.domain, each.version) for model in models for each in model.opset_import}
+    if len(versions) != len({domain for domain, _ in versions}):
+        raise InputError(f"all members should be of one ONNX opset, but they are of {sorted(versions)}; export anew")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(*each) for each in sorted(versions)])
+    model.ir_version = max(each.ir_version for each in models)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _constant(name: str, values: tuple[float, ...]) -> TensorProto:
+    return onnx.numpy_helper.from_array(np.array(values, np.float32), name)

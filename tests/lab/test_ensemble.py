@@ -1,0 +1,75 @@
+"""Several networks in one file: the mean of their answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.errors import InputError
+from mien.lab.ensemble import combine
+from mien.measuring import metrics
+from mien.measuring.faceset import FaceSet
+from mien.reading.recognizer import Recognizer, model_files
+
+SHIPPED = model_files()["mien-small"]
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    from conftest import bars
+
+    images, labels = bars(70)
+    return FaceSet(images, labels, np.array(["PublicTest"] * 70), np.arange(70), None, "0" * 64, "small.csv")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second network of other weights, exported but not calibrated."""
+    from conftest import bars
+    from mien.lab.export import export
+    from mien.lab.training import train
+    from mien.recipes import RECIPES, override
+
+    folder = tmp_path_factory.mktemp("other")
+    images, labels = bars(70)
+    splits = np.array(["Training"] * 35 + ["PublicTest"] * 35)
+    small = FaceSet(images, labels, splits, np.arange(70), None, "0" * 64, "small.csv")
+    recipe = override(RECIPES["mien-small"], {"epochs": "1", "batch": "35", "votes": "0"})
+    return export(train(recipe, small, folder / "run"), folder / "other.onnx")
+
+
+def test_it_answers_with_the_mean_of_its_members(other: Path, faces: FaceSet, tmp_path: Path) -> None:
+    members = [Recognizer(SHIPPED), Recognizer(other)]
+    both = Recognizer(combine([SHIPPED, other], tmp_path / "both.onnx", faces, name="both"))
+    mean = np.mean([member.probabilities(faces.images) for member in members], 0)
+    assert np.abs(metrics.softmax(both.logits(faces.images)) - mean).max() < 1e-5
+    assert both.self_test() == 0
+    assert both.probabilities(faces.images[:1]).shape == (1, 7)
+
+
+def test_its_card_names_the_members(other: Path, faces: FaceSet, tmp_path: Path) -> None:
+    card = Recognizer(combine([SHIPPED, other], tmp_path / "both.onnx", faces, name="both")).card
+    assert card.name == "both"
+    assert card.precision == "int8"  # the coarser of its members'
+    assert card.scores["PublicTest"]["single view, all"]["n"] == 70
+    shipped = Recognizer(SHIPPED).card.scores["PublicTest"]["single view, all"]["accuracy"]
+    assert [member["accuracy"] for member in card.scores["members"]] == [shipped, None]  # the other was not calibrated
+    assert {member["recipe"]["name"] for member in card.scores["members"]} == {"mien-small"}
+
+
+def test_one_model_is_no_ensemble(faces: FaceSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two members or more"):
+        combine([SHIPPED], tmp_path / "one.onnx", faces)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_asks_for_the_data(other: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from mien.cli import app
+
+    done = CliRunner().invoke(app, ["export", str(SHIPPED), str(other), "--out", str(tmp_path / "both.onnx")])
+    assert isinstance(done.exception, InputError)
+    assert "needs --data FILE" in str(done.exception)
