@@ -67,7 +67,8 @@ def train(
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
-    out.print(Text(f"next: mien export {run} --data {data} --out FILE.onnx"), soft_wrap=True)
+    votes = f" --ferplus {ferplus}" if chosen.labels != "fer2013" else ""
+    out.print(Text(f"next: mien export {run} --data {data}{votes} --out FILE.onnx"), soft_wrap=True)
 
 
 def _setting(text: str) -> tuple[str, str]:

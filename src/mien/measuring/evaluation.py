@@ -183,7 +183,7 @@ def scores_table(scores: dict[str, Scores]) -> str:
             f"{s.nll:.3f}",
             f"{s.ece:.2%}",
             *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
-            *([f"{s.divergence:.3f}"] if s.divergence is not None else []),
+            *(["-" if s.divergence is None else f"{s.divergence:.3f}"] * voted),
         ]
         for name, s in scores.items()
     ]
@@ -311,7 +311,7 @@ def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expressio
     """Probabilities of the expressions that can be right: others are left out, what is not answered gets none."""
     kept = probabilities[:, : len(expressions)]
     if kept.shape != probabilities.shape:
-        kept = kept / kept.sum(1, keepdims=True)
+        kept = kept / np.maximum(kept.sum(1, keepdims=True), 1e-12)  # a table may hold nothing but contempt
     return np.pad(kept, ((0, 0), (0, len(expressions) - kept.shape[1])))
 
 

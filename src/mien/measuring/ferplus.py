@@ -38,8 +38,8 @@ def relabelled(faces: FaceSet, labels: Labels) -> FaceSet:
         return faces
     if faces.votes is None:
         raise InputError(
-            f"labels {labels!r} are made of FER+ votes, but {faces.source} has none; name the FER+ file "
-            "(--ferplus fer2013new.csv), or take FER2013's labels (--labels fer2013)"
+            f"labels {labels!r} are made of FER+ votes, but {faces.source} has none; name the FER+ file: "
+            "--ferplus fer2013new.csv"
         )
     found = _leading(_kept(faces.votes), majority=labels == "ferplus")
     voted = faces.votes.any(1)
