@@ -82,7 +82,7 @@ def small_csv(tmp_path: Path, small_faces: FaceSet) -> Path:
 
 
 def linear_model(path: Path, weights: np.ndarray | None = None, **metadata: str) -> Path:
-    """An ONNX file with one matrix (2304, 7) between faces and logits, and whatever metadata a test wants."""
+    """An ONNX file with one matrix (2304, 7 or 8) between faces and logits, and whatever metadata a test wants."""
     from onnx import TensorProto, helper, numpy_helper
 
     weights = np.zeros((48 * 48, 7), np.float32) if weights is None else weights.astype(np.float32)
@@ -94,7 +94,7 @@ def linear_model(path: Path, weights: np.ndarray | None = None, **metadata: str)
         ],
         "linear",
         [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", 48, 48])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 7])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", weights.shape[1]])],
         [numpy_helper.from_array(weights, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

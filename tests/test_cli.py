@@ -105,6 +105,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--set", "epochs"], "NAME=VALUE"),
+        (["train", "mien-small", "--data", "x.csv", "--out", "r", "--labels", "x"], "ferplus, ferplus-votes"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -171,6 +172,15 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 15
     photo = json.loads(run("read", "--json", "--model", "m.onnx", EXAMPLES / "eileen-collins.jpg"))
     assert len(photo["faces"]) == 1
+
+
+def test_evaluation_by_ferplus_labels(small_csv: Path) -> None:
+    votes = small_csv.with_name("fer2013new.csv")
+    asked = ["evaluate", "mien-small", "--data", small_csv, "--labels", "ferplus"]
+    report = json.loads(mien(*asked, "--ferplus", votes, "--json").stdout)
+    assert report["labels_of"] == "ferplus"
+    assert report["scores"]["single view, all"]["divergence"] > 0
+    assert "--ferplus fer2013new.csv" in mien(*asked).stderr
 
 
 def test_blind_split_cannot_be_evaluated(small_csv: Path) -> None:

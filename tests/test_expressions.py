@@ -1,7 +1,7 @@
 import pytest
 
 from mien.errors import NotFound
-from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL, Expression, parse
+from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL, Expression, answers, parse
 
 
 def test_order_is_that_of_fer2013() -> None:
@@ -32,3 +32,9 @@ def test_ferplus_columns_mean_the_same_expression() -> None:
             assert parse(column) is EXPRESSIONS[label]
         else:
             assert column in {"contempt", "unknown", "NF"}
+
+
+def test_contempt_comes_last_and_for_ferplus_alone() -> None:
+    assert tuple(Expression) == (*EXPRESSIONS, "contempt")
+    assert answers("fer2013") == EXPRESSIONS
+    assert answers("ferplus") == answers("ferplus-votes") == tuple(Expression)

@@ -11,6 +11,7 @@ from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mien.errors import InputError, NotFound
+from mien.expressions import Labels
 
 # A number's interval stands in its annotation, a round bracket where the end is left out.
 Count = Annotated[int, "[0, inf)"]
@@ -172,8 +173,9 @@ class Recipe(Checked):
         claim: What its author states, in words; empty when nothing is stated.
         claim_metric: The measure that the claim is stated in.
         mean, std: A pixel p in [0, 255] enters the network as (p / 255 - mean) / std.
+        labels: What is learned: FER2013's labels, the FER+ majority, or the distribution of the FER+ votes.
         loss: Softmax cross-entropy, or the element-wise binary cross-entropy on softmax outputs.
-        label_smoothing: Share of the target spread evenly over the seven labels.
+        label_smoothing: Share of the target spread evenly over all labels.
         votes: Weight of a second head that learns the FER+ vote shares; 0 for none.
         drop_non_faces: Leave out training rows that FER+ taggers mostly call "not a face".
         mixup, cutmix: Alpha of the Beta distribution that says how two training images are blended, or how much of
@@ -194,6 +196,7 @@ class Recipe(Checked):
     protocol: Protocol = field(default_factory=Protocol)
     mean: float = 0.0
     std: Positive = 1.0
+    labels: Labels = "fer2013"
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
     label_smoothing: Share = 0.0
     votes: NotNegative = 0.0
@@ -211,6 +214,11 @@ class Recipe(Checked):
     epochs: Annotated[int, "[1, inf)"] = 20
     batch: Annotated[int, "[2, inf)"] = 64  # a batch norm cannot learn from one
     seed: Annotated[int, "[0, 4294967295]"] = 0
+
+    @property
+    def title(self) -> str:
+        """The name, and whose labels it learns where they are not FER2013's: what models and reports are called."""
+        return self.name if self.labels == "fer2013" else f"{self.name}-{self.labels}"
 
     @property
     def claims_binary(self) -> bool:

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.errors import Damaged, FileError
-from mien.expressions import EXPRESSIONS
+from mien.errors import Damaged, FileError, InputError
+from mien.expressions import EXPRESSIONS, Expression
 from mien.lab import export as exporting
+from mien.lab import saved
 from mien.lab.export import ParityError, export
 from mien.lab.runs import Run
 from mien.lab.training import train
@@ -88,3 +91,26 @@ def test_missing_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "recipe": RECIPES["paul"].to_json()}, path)  # another network's weights
     with pytest.raises(Damaged, match="is no checkpoint"):
         Run(tmp_path)
+
+
+def test_a_network_of_eight_labels_is_calibrated_on_them_and_reads(
+    small_faces: FaceSet, collins: Path, tmp_path: Path
+) -> None:
+    assert small_faces.votes is not None
+    small_faces.votes[98:112] = [0, 0, 0, 0, 0, 0, 0, 10, 0, 0]
+    small_faces.votes[112:115] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 10]
+    recipe = override(RECIPES["mien-small"], {"epochs": "1", "batch": "14", "labels": "ferplus"})
+    run = train(recipe, small_faces, tmp_path / "run")
+    with pytest.raises(InputError, match="--ferplus"):
+        export(run, tmp_path / "m.onnx", faces=replace(small_faces, votes=None))
+    recognizer = Recognizer(export(run, tmp_path / "m.onnx", faces=small_faces))
+    assert recognizer.labels == tuple(Expression)
+    assert recognizer.name == "mien-small-ferplus"
+    scores = recognizer.card.scores["PublicTest"]["single view, all"]
+    assert scores["n"] == 25
+    assert sum(scores["confusion"][7]) == 14
+    assert recognizer.read(collins)[0].probabilities.keys() == set(Expression)
+    architecture, _ = saved.save(run, tmp_path / "net.json")
+    assert json.loads(architecture.read_text())["labels"][7] == "contempt"
+    some = small_faces.images[:3]
+    assert np.allclose(saved.Saved(architecture).logits(some), Run(run).logits(some))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from mien.errors import Damaged, FileError, InputError, NotFound, TrainingDiverged
+from mien.expressions import Labels
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.lab.training import FaceData, TrainOptions, check_start, divide, moving_average, train, validation_split
@@ -345,6 +347,58 @@ def test_what_a_protocol_lacks_is_named(small_faces: FaceSet) -> None:
     blind = dataclasses.replace(RECIPES["workshop"], protocol=Protocol(select="PrivateTest"))
     with pytest.raises(InputError, match="14 of 14 PrivateTest rows have no label"):
         divide(small_faces, blind)
+
+
+def test_ferplus_rows_train_and_choose(small_faces: FaceSet) -> None:
+    assert small_faces.votes is not None
+    small_faces.votes[[3, 100]] = [0, 5, 0, 5, 0, 0, 0, 0, 0, 0]  # no majority
+    small_faces.votes[4] = [0] * 8 + [10, 0]
+    divided = divide(small_faces, quick(labels="ferplus"))
+    assert set(range(126)) - set(divided.rows.tolist()) == {3, 4, 100}
+    assert set(divided.labels) == {6}  # all others vote neutral
+    assert set(range(126)) - set(divide(small_faces, quick(labels="ferplus-votes")).rows.tolist()) == {4}
+    with pytest.raises(InputError, match="name the FER"):
+        divide(dataclasses.replace(small_faces, votes=None), quick(labels="ferplus", votes=0.0))
+
+
+@pytest.mark.parametrize("labels", ["ferplus", "ferplus-votes"])
+def test_ferplus_labels_are_learned(labels: Labels, finished: Path, tmp_path: Path) -> None:
+    """The bar that means a label has nine votes for another expression, and two for contempt."""
+    faces = labelled()
+    votes = np.zeros((140, 10), np.uint8)
+    for column in range(7):
+        votes[faces.labels == column, column + 1] = 9
+    votes[:, 7] += 2
+    faces = dataclasses.replace(faces, votes=votes)
+    recipe = dataclasses.replace(Run(finished).recipe, labels=labels, label_smoothing=0.0)
+    run = Run(train(recipe, faces, tmp_path / "run"))
+    assert run.name == f"mien-small-{labels}"
+    assert max(row["val_accuracy"] for row in run.history()) == 1.0
+    found = run.probabilities(faces.split("PublicTest").images)
+    assert found.shape == (35, 8)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["labels_of"] == labels
+    assert len(report["scores"]["single view, all"]["confusion"]) == 8
+    student = quick(labels="fer2013", votes=0.0, distil=0.5)
+    with pytest.raises(InputError, match=f"has 7 labels, but its teacher 'mien-small-{labels}' has not"):
+        Classifier(student, [run.classifier])
+
+
+def test_soft_labels_leave_what_the_votes_say() -> None:
+    module = Classifier(quick(labels="ferplus-votes", votes=0.0, label_smoothing=0.0))
+    answers = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3]])
+    shares = torch.tensor([[0.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.75]])
+    expected = -(0.25 * np.log(0.1) + 0.75 * np.log(0.3))
+    assert float(module.loss(answers.log(), shares, torch.zeros(1, 10))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_networks_and_losses_of_seven_labels_refuse_eight() -> None:
+    with pytest.raises(InputError, match="network 'paul' has seven outputs"):
+        Classifier(dataclasses.replace(RECIPES["paul"], labels="ferplus"))
+    with pytest.raises(InputError, match="network 'workshop' has seven outputs"):
+        Classifier(dataclasses.replace(RECIPES["workshop"], votes=1.0))
+    with pytest.raises(InputError, match="one label a face, not votes"):
+        Classifier(quick(labels="ferplus-votes", loss="binary_cross_entropy"))
 
 
 def test_another_recipe_is_refused_by_name(finished: Path, small_faces: FaceSet) -> None:

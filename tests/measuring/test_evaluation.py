@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mien.errors import Damaged, FileError, InputError, NotFound
+from mien.expressions import FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring.evaluation import evaluate, evaluate_predictions, predict, write_predictions
 from mien.measuring.faceset import FaceSet
 
@@ -152,3 +154,74 @@ def test_tables_that_are_not_whole_are_refused(small_faces: FaceSet, tmp_path: P
             evaluate_predictions(path, small_faces, "PublicTest")
     with pytest.raises(FileError, match="cannot read"):
         evaluate_predictions(tmp_path / "none.csv", small_faces, "PublicTest")
+
+
+class WithContempt(Bars):
+    """The same with an eighth answer, of which it is a little sure."""
+
+    def probabilities(self, faces: np.ndarray) -> np.ndarray:
+        seven = super().probabilities(faces)
+        return np.concatenate([0.9 * seven, np.full((len(faces), 1), 0.1)], 1)
+
+
+@pytest.fixture
+def voted_faces(small_faces: FaceSet) -> FaceSet:
+    """PublicTest's votes: row 98 is contempt, row 99 has no majority, row 100 no face; the others as labelled."""
+    columns = [FERPLUS_TO_LABEL.index(label) for label in range(7)]
+    votes = np.zeros_like(small_faces.votes)
+    labelled = small_faces.labels >= 0
+    votes[np.flatnonzero(labelled), np.array(columns)[small_faces.labels[labelled]]] = 10
+    for row, some in ((98, {"contempt": 8, "neutral": 2}), (99, {"anger": 5, "disgust": 5}), (100, {"NF": 10})):
+        votes[row] = [some.get(name, 0) for name in FERPLUS]
+    return replace(small_faces, votes=votes)
+
+
+def test_ferplus_labels_of_a_network_of_seven(voted_faces: FaceSet) -> None:
+    report = evaluate(Bars(), voted_faces, "PublicTest", labels="ferplus")
+    scores = report.scores["single view, all"]
+    assert scores.n == 26
+    assert scores.accuracy == 25 / 26
+    assert scores.recall["contempt"] == 0.0
+    assert np.array(scores.confusion).shape == (8, 8)
+    # among seven, those 2 of 10 who did not say contempt in row 98 say neutral, of which it is 2 % sure
+    assert scores.divergence == pytest.approx(-(25 * np.log(0.88) + np.log(0.02)) / 26)
+    assert report.twins == 5
+    assert any("answer contempt. Rows of that label, 1 of 26" in note for note in report.notes)
+    assert any("26 of 26 rows" in note for note in report.notes)
+    assert "| **contempt** | 1 | 0 |" in report.to_markdown()
+    assert f"| {scores.divergence:.3f} |" in report.to_markdown()
+
+
+def test_ferplus_labels_of_a_network_of_eight(voted_faces: FaceSet) -> None:
+    scores = evaluate(WithContempt(), voted_faces, "PublicTest", labels="ferplus").scores["single view, all"]
+    in_row_98 = 0.8 * np.log(0.8 / 0.1) + 0.2 * np.log(0.2 / (0.9 * 0.02))
+    assert scores.divergence == pytest.approx((in_row_98 - 25 * np.log(0.9 * 0.88)) / 26)
+    votes = evaluate(WithContempt(), voted_faces, "PublicTest", labels="ferplus-votes")
+    assert votes.scores["single view, all"].n == 27  # row 99 has a most frequent answer, if no majority
+    assert votes.to_dict()["labels_of"] == "ferplus-votes"
+
+
+def test_a_network_of_eight_is_scored_by_seven_labels_without_its_contempt(voted_faces: FaceSet) -> None:
+    report = evaluate(WithContempt(wrong=2), voted_faces, "PublicTest")
+    expected = evaluate(Bars(wrong=2), voted_faces, "PublicTest").scores["single view, all"]
+    scores = report.scores["single view, all"]
+    assert (scores.n, scores.confusion) == (28, expected.confusion)
+    assert (scores.nll, scores.divergence) == (pytest.approx(expected.nll), pytest.approx(expected.divergence))
+    assert any("contempt is left out" in note for note in report.notes)
+
+
+def test_ferplus_labels_need_votes(voted_faces: FaceSet) -> None:
+    with pytest.raises(InputError, match="--ferplus fer2013new.csv"):
+        evaluate(Bars(), replace(voted_faces, votes=None), "PublicTest", labels="ferplus")
+    with pytest.raises(InputError, match="14 of the 14 rows of PrivateTest have no label"):
+        evaluate(Bars(), voted_faces, "PrivateTest", labels="ferplus")
+
+
+def test_tables_of_eight_probabilities(voted_faces: FaceSet, tmp_path: Path) -> None:
+    rows = voted_faces.split("PublicTest")
+    path = write_predictions(tmp_path / "eight.csv", rows, predict(WithContempt(), rows))
+    assert path.read_text().splitlines()[0] == "row,p0,p1,p2,p3,p4,p5,p6,p7"
+    scores = evaluate_predictions(path, voted_faces, "PublicTest", labels="ferplus").scores["as predicted, all"]
+    expected = evaluate(WithContempt(), voted_faces, "PublicTest", labels="ferplus").scores["single view, all"]
+    assert scores.confusion == expected.confusion
+    assert scores.divergence == pytest.approx(expected.divergence, abs=1e-4)

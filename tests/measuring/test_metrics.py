@@ -105,3 +105,13 @@ def test_the_floor_of_the_calibration_error_is_chance() -> None:
     assert metrics.calibration_error(rows, truth) == pytest.approx(floor, abs=0.012)
     # four times the rows, half the chance
     assert metrics.calibration_floor(np.tile(rows, (4, 1))) == pytest.approx(floor / 2, rel=0.1)
+
+
+def test_distance_from_a_distribution() -> None:
+    true = np.array([[0.5, 0.5, 0], [0, 0, 0], [0.2, 0.2, 0.6]])  # the second row has none
+    expected = (0.5 * np.log(0.5 / 0.7) + 0.5 * np.log(0.5 / 0.2)) / 2
+    assert metrics.divergence(ROWS[:3], true) == pytest.approx(expected)
+    assert metrics.divergence(ROWS[:1], np.array([[0.75, 0.25]])) == pytest.approx(
+        0.75 * np.log(0.75 / 0.7) + 0.25 * np.log(0.25 / 0.2)
+    )
+    assert metrics.divergence(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])) == pytest.approx(np.log(1e12))

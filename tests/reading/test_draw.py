@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,5 +47,11 @@ def test_faces_at_the_border_are_drawn(box: tuple[float, float, float, float]) -
     assert (draw(np.zeros((200, 300, 3), np.uint8), [reading(box)]) > 0).any()
 
 
+def test_an_eighth_expression_has_a_bar_too() -> None:
+    picture, face = np.zeros((200, 300, 3), np.uint8), reading((20.0, 20.0, 100.0, 150.0))
+    share = face.probabilities | {Expression.CONTEMPT: 0.0}
+    assert not np.array_equal(draw(picture, [face]), draw(picture, [replace(face, probabilities=share)]))
+
+
 def test_every_expression_has_its_own_colour() -> None:
-    assert len(set(COLOURS.values())) == len(EXPRESSIONS) == len(COLOURS)
+    assert len(set(COLOURS.values())) == len(Expression) == len(COLOURS)

@@ -10,7 +10,7 @@ from conftest import linear_model
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
-from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, probe_image, read
+from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, need_seven, probe_image, read
 
 ALPHABETICAL = tuple(sorted(EXPRESSIONS))
 CARD = Card(
@@ -223,3 +223,29 @@ def test_a_data_set_image_through_the_app_gets_the_offline_answer(fer2013: Path)
             same += EXPRESSIONS.index(readings[0].expression) == answer
     assert found > 0.85 * len(chosen)
     assert same > 0.75 * found
+
+
+def eight(path: Path) -> Recognizer:
+    """A network that always answers contempt, the first of its outputs."""
+    labels = (Expression.CONTEMPT, *EXPRESSIONS)
+    card = replace(CARD, labels=labels, temperatures=(1.0,) * 8, biases=(0.0,) * 8, probe=(0.0,) * 8)
+    weights = np.zeros((48 * 48, 8))
+    weights[:, 0] = 3 / (48 * 48 * 128)
+    return Recognizer(linear_model(path, weights, **card.to_metadata()))
+
+
+def test_contempt_is_the_eighth_answer(tmp_path: Path, collins: Path) -> None:
+    recognizer = eight(tmp_path / "m.onnx")
+    assert recognizer.labels == (*EXPRESSIONS, Expression.CONTEMPT)
+    assert recognizer.probabilities(probe_image()[None]).argmax(1).tolist() == [7]
+    assert recognizer.logits(np.zeros((0, 48, 48), np.uint8)).shape == (0, 8)
+    (reading,) = recognizer.read(collins)
+    assert reading.expression == "contempt"
+    assert list(reading.probabilities) == list(Expression)
+
+
+def test_networks_of_eight_are_refused_where_seven_are_expected(tmp_path: Path) -> None:
+    recognizer = eight(tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"watching takes networks of the seven .* 'linear' answers contempt too"):
+        need_seven(recognizer, "watching")
+    need_seven(load_model(), "watching")

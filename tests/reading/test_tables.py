@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from mien.errors import InputError, MissingExtra
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
 from mien.reading.recognizer import Reading
-from mien.reading.tables import COLUMNS, Photo, check_form, to_object, to_rows, write_table
+from mien.reading.tables import COLUMNS, Photo, check_form, columns_for, to_object, to_rows, write_table
 
 LANDMARKS = ((1.0, 1.0), (2.0, 1.0), (1.5, 1.5), (1.0, 2.0), (2.0, 2.0))
 
@@ -44,6 +45,18 @@ def test_csv_reads_back(tmp_path: Path) -> None:
     assert [row["expression"] for row in rows] == ["happy", "happy", ""]
     assert float(rows[0]["p_happy"]) == 0.7
     assert rows[0]["flags"] == "small cut"
+
+
+def test_contempt_has_a_column_where_the_network_answers_it(tmp_path: Path) -> None:
+    assert columns_for(EXPRESSIONS) == COLUMNS
+    (answer,) = photo(1).readings
+    share = answer.probabilities | {Expression.CONTEMPT: 0.6}
+    other = replace(photo(1), readings=[replace(answer, probabilities=share)])
+    path = write_table(tmp_path / "f.csv", [*to_rows(other), *to_rows(photo(0))], columns_for(tuple(Expression)))
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["p_contempt"] for row in rows] == ["0.6", ""]
+    assert list(rows[0])[-3:] == ["p_neutral", "p_contempt", "flags"]
 
 
 def test_parquet_reads_back_with_types(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import mien
 from clips import FakeCapture, encode, one_face, paste, scene, turn
 from mien.errors import Damaged, InputError
+from mien.expressions import Expression
 from mien.reading.faces import crop
 from mien.reading.recognizer import load_model
 from mien.reading.tracks import TrackOptions
@@ -213,6 +214,13 @@ def test_a_truncated_video_gives_its_frames_first(tmp_path: Path) -> None:
 def test_spans_below_zero_are_refused(clip: Path) -> None:
     with pytest.raises(InputError, match="0 s or more"):
         mien.watch(clip, every_s=-1)
+
+
+def test_networks_of_eight_labels_are_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = load_model()
+    monkeypatch.setattr(recognizer, "labels", tuple(Expression))
+    with pytest.raises(InputError, match="watching takes networks of the seven"):
+        mien.watch(clip, recognizer=recognizer)
 
 
 @pytest.mark.parametrize("name", ["every_s", "start_s", "end_s", "detect_every_s"])

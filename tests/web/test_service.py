@@ -7,6 +7,8 @@ import httpx
 import pytest
 from serving import COLLINS, Running, Stuck, serving, two_faces, variations
 
+from mien.errors import InputError
+from mien.expressions import Expression
 from mien.reading.faces import CenterFace
 from mien.reading.images import open_image
 from mien.reading.recognizer import load_model
@@ -96,6 +98,13 @@ def test_what_takes_too_long_is_given_up() -> None:
         answer = server.read(COLLINS)
         detector.go.set()
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "too_slow")
+
+
+def test_networks_of_eight_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = load_model()
+    monkeypatch.setattr(recognizer, "labels", tuple(Expression))
+    with pytest.raises(InputError, match="serving takes networks of the seven"):
+        Service(recognizer, Limits(), Metrics())
 
 
 def test_streams_have_places_too() -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, Views, load_faces, out, predictor
+from mien.expressions import Labels
 
 
 def evaluate(
@@ -15,6 +16,9 @@ def evaluate(
     data: Data,
     split: Split = "PublicTest",
     ferplus: FerPlus = None,
+    labels: Annotated[
+        Labels | None, typer.Option("--labels", help="By which to score, instead of those the model learned.")
+    ] = None,
     skip_bad: SkipBad = False,
     checkpoint: Checkpoint = "best",
     views: Annotated[str, typer.Option("--views", help="Score up to: single, mirror or ten views.")] = "mirror",
@@ -31,11 +35,13 @@ def evaluate(
 
     faces = load_faces(data, ferplus, skip_bad)
     if Path(model).suffix == ".csv":
-        report = evaluate_predictions(model, faces, split)
+        report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
     else:
         asked = predictor(model, checkpoint)
         recipe = asked.recipe if hasattr(asked, "recipe") else Recipe.from_json(asked.card.recipe)
-        report = measure(asked, faces, split, binary=recipe.claims_binary, views=views)
+        report = measure(
+            asked, faces, split, binary=recipe.claims_binary, views=views, labels=labels or recipe.labels
+        )
     sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
     if plots is not None:
         from mien.measuring.plots import save_report

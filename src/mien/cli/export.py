@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, fail, load_faces, need_lab, out
+from mien.cli.console import Checkpoint, FerPlus, fail, load_faces, need_lab, out
 from mien.errors import InputError
 
 
@@ -27,6 +27,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
+    ferplus: FerPlus = None,
     checkpoint: Checkpoint = "best",
     name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
     form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
@@ -42,7 +43,7 @@ def export(
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     need_lab("exporting")
     if len(sources) > 1:
-        _combine(sources, output, data, name, form)
+        _combine(sources, output, data, ferplus, name, form)
         return
     (source,) = sources
     if form is Form.PAIR:
@@ -60,7 +61,7 @@ def export(
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
 
-    faces = load_faces(data, None, False) if data is not None else None
+    faces = load_faces(data, ferplus, False) if data is not None else None
     if form is Form.INT8 and faces is not None:
         with TemporaryDirectory() as folder:
             plain = source if source.suffix == ".onnx" else Path(folder) / "plain.onnx"
@@ -74,10 +75,12 @@ def export(
         fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
 
 
-def _combine(models: list[Path], output: Path, data: Path | None, name: str | None, form: Form) -> None:
+def _combine(
+    models: list[Path], output: Path, data: Path | None, ferplus: Path | None, name: str | None, form: Form
+) -> None:
     from mien.lab.ensemble import combine
 
     if data is None or form is not Form.ONNX:
         raise InputError("an ensemble is made of exported .onnx files, as --form onnx, and needs --data FILE")
-    path = combine(models, output, load_faces(data, None, False), **({"name": name} if name else {}))
+    path = combine(models, output, load_faces(data, ferplus, False), **({"name": name} if name else {}))
     out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))

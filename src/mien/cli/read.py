@@ -32,7 +32,7 @@ def read(
     from mien.reading.faces import CenterFace
     from mien.reading.images import save_image
     from mien.reading.recognizer import load_model
-    from mien.reading.tables import check_form, to_object, to_rows, write_table
+    from mien.reading.tables import check_form, columns_for, to_object, to_rows, write_table
 
     tables = {file: suffix for file, suffix in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
     for file, suffix in tables.items():
@@ -63,7 +63,7 @@ def read(
     if table.row_count:
         out.print(table)
     for file in tables:
-        write_table(file, rows)
+        write_table(file, rows, columns_for(recognizer.labels))
     if draw is not None and draw.is_dir() and taken and not as_json:
         out.print(Text(f"annotated copies: {draw}"))
     if failures:

@@ -18,6 +18,7 @@ def train(
     run: Annotated[Path, typer.Option("--out", help="The run folder: new, or one to resume.")],
     ferplus: FerPlus = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    labels: Annotated[str | None, typer.Option("--labels", help="fer2013, ferplus or ferplus-votes.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Another field, as optimizer.lr=0.05.")] = None,
     devices: Annotated[str, typer.Option("--devices", help="How many, or auto.")] = "auto",
@@ -38,7 +39,9 @@ def train(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
 
-    changes = dict([*(_setting(text) for text in settings or ()), *([("epochs", str(epochs))] if epochs else ())])
+    changes = dict(_setting(text) for text in settings or ())
+    changes |= {"epochs": str(epochs)} if epochs else {}
+    changes |= {"labels": labels} if labels else {}
     options = TrainOptions(
         devices=int(devices) if devices.isdigit() else devices,
         precision=precision,  # type: ignore[arg-type]  # it refuses all others
@@ -64,7 +67,8 @@ def train(
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
-    out.print(Text(f"next: mien export {run} --data {data} --out FILE.onnx"), soft_wrap=True)
+    votes = f" --ferplus {ferplus}" if chosen.labels != "fer2013" else ""
+    out.print(Text(f"next: mien export {run} --data {data}{votes} --out FILE.onnx"), soft_wrap=True)
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from mien.errors import MienError
-from mien.expressions import EXPRESSIONS
-from mien.lab.module import LABELS, Classifier
+from mien.expressions import answers
+from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
+from mien.measuring.ferplus import relabelled
 from mien.reading.recognizer import SIDE, VIEWS, Card, Recognizer, probe_image
 from mien.recipes import Recipe
 from mien.storage import write_whole
@@ -36,14 +37,14 @@ class ParityError(MienError, ArithmeticError):
 
 
 class _Deployed(nn.Module):
-    """The graph of an exported file: uint8 (B, 48, 48) -> logits (B, 7), the second head cut off."""
+    """The graph of an exported file: uint8 (B, 48, 48) -> logits (B, C), the second head cut off."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         # Channels last is for training; in the graph it would leave its traces as gathers.
         network = copy.deepcopy(classifier.network).to(memory_format=torch.contiguous_format)
         last = network[-1]
-        last.weight, last.bias = (nn.Parameter(p[:LABELS].clone()) for p in (last.weight, last.bias))
+        last.weight, last.bias = (nn.Parameter(p[: classifier.classes].clone()) for p in (last.weight, last.bias))
         self.network = network
         self.scale = 1 / (255 * classifier.recipe.std)
         self.shift = classifier.recipe.mean / classifier.recipe.std
@@ -80,9 +81,9 @@ def export(
     probe = probe_image()[None]
     card = Card(
         name=name or trained.name,
-        labels=EXPRESSIONS,
-        temperatures=(1.0,) * LABELS,
-        biases=(0.0,) * LABELS,
+        labels=answers(trained.recipe.labels),
+        temperatures=(1.0,) * trained.classifier.classes,
+        biases=(0.0,) * trained.classifier.classes,
         threshold=0.0,
         recipe=trained.recipe.to_json(),
         scores={},
@@ -106,9 +107,10 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
         card: Its scaling, threshold and scores are replaced.
-        faces: A data set with a labelled PublicTest.
+        faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
     """
-    chosen = faces.split(SELECTION_SPLIT)
+    recipe = Recipe.from_json(card.recipe)
+    chosen = relabelled(faces.split(SELECTION_SPLIT), recipe.labels)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         logits = Recognizer(save(model, card, path)).logits(chosen.images)
@@ -117,9 +119,14 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
         threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
         temperatures, biases = (tuple(values.tolist()) for values in (scaling.temperatures, scaling.biases))
         card = replace(card, temperatures=temperatures, biases=biases, threshold=threshold)
-        binary = Recipe.from_json(card.recipe).claims_binary
-        deployed = Recognizer(save(model, card, path))
-        report = evaluate(deployed, faces, SELECTION_SPLIT, binary=binary, views=VIEWS[-1])
+        report = evaluate(
+            Recognizer(save(model, card, path)),
+            faces,
+            SELECTION_SPLIT,
+            binary=recipe.claims_binary,
+            labels=recipe.labels,
+            views=VIEWS[-1],
+        )
     coverage = metrics.risk_coverage(probabilities, chosen.labels)
     answered = coverage[coverage[:, 2] >= threshold]
     some = len(answered) > 0 and threshold < 1

@@ -1,5 +1,6 @@
 """The LightningModule: a recipe's network, losses, optimizer and schedule. Knows no files and no data set."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -13,14 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from mien.errors import NotFound, TrainingDiverged
-from mien.expressions import EXPRESSIONS, FERPLUS
+from mien.errors import InputError, NotFound, TrainingDiverged
+from mien.expressions import EXPRESSIONS, FERPLUS, answers
 from mien.lab import keras_defaults
 from mien.lab.augment import augmentation, mix
 from mien.lab.networks import NETWORKS
 from mien.recipes import SGD, Adam, Constant, Cosine, Plateau, Recipe
 
-LABELS = len(EXPRESSIONS)
 LONGEST_WARMUP = 10  # the steps of a run over those of its warm-up, at least: a trial of an epoch must learn too
 CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
 
@@ -35,10 +35,28 @@ def check_network(name: str) -> None:
         raise NotFound.named("network", name, NETWORKS)
 
 
-class Classifier(L.LightningModule):
-    """A recipe made trainable: uint8 images (B, 48, 48) -> logits (B, 7).
+def build_network(recipe: Recipe, classes: int) -> nn.Module:
+    """The recipe's network with an output for each class, and ten more for the votes where it learns them too.
 
-    A batch is (images uint8 (B, 48, 48), labels int64 (B,), votes float32 (B, 10), all zero where there are none).
+    Raises:
+        InputError: The network or the loss is made for FER2013's labels alone.
+    """
+    outputs = classes + len(FERPLUS) * bool(recipe.votes)
+    build = NETWORKS[recipe.network]
+    if outputs == len(EXPRESSIONS):
+        return build()
+    if "outputs" not in inspect.signature(build).parameters:
+        raise InputError(f"network {recipe.network!r} has seven outputs: it learns FER2013's labels, and no votes")
+    if recipe.loss == "binary_cross_entropy" and recipe.labels == "ferplus-votes":
+        raise InputError("binary_cross_entropy takes one label a face, not votes: --labels ferplus, or another loss")
+    return build(outputs=outputs)
+
+
+class Classifier(L.LightningModule):
+    """A recipe made trainable: uint8 images (B, 48, 48) -> logits (B, C), seven or eight by the recipe's labels.
+
+    A batch is (images uint8 (B, 48, 48), targets int64 (B,) or shares float32 (B, C), votes float32 (B, 10), all zero
+    where there are none).
 
     Args:
         recipe: What to train.
@@ -46,6 +64,7 @@ class Classifier(L.LightningModule):
 
     Raises:
         NotFound: The recipe names a network that does not exist.
+        InputError: The network or the loss cannot learn the recipe's labels, or a teacher learned others.
         TrainingDiverged: While fitting, the loss is no longer finite.
     """
 
@@ -54,20 +73,21 @@ class Classifier(L.LightningModule):
         check_network(recipe.network)
         self.recipe = recipe
         self.teachers = tuple(teachers)  # a tuple is no part of the module: they are neither saved nor trained
-        # The second head is ten more outputs of the last layer; `forward` shows only the first seven.
-        outputs = {"outputs": LABELS + len(FERPLUS)} if recipe.votes else {}
-        network: nn.Module = NETWORKS[recipe.network](**outputs)
+        self.classes = len(answers(recipe.labels))
+        if wrong := [teacher.recipe.title for teacher in self.teachers if teacher.classes != self.classes]:
+            raise InputError(f"recipe {recipe.title!r} has {self.classes} labels, but its teacher {wrong[0]!r} has not")
+        network = build_network(recipe, self.classes)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = augmentation(recipe.augment)
         self.accuracy = nn.ModuleDict(
-            {stage: MulticlassAccuracy(LABELS, average="micro") for stage in ("train_", "val_")}
+            {stage: MulticlassAccuracy(self.classes, average="micro") for stage in ("train_", "val_")}
         )
         self.plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, 7) of uint8 images (B, 48, 48)."""
-        return self._outputs(self._unit(images))[:, :LABELS]
+        """Logits (B, C) of uint8 images (B, 48, 48)."""
+        return self._outputs(self._unit(images))[:, : self.classes]
 
     def _unit(self, images: Tensor) -> Tensor:
         return images.unsqueeze(1).float() / 255
@@ -77,23 +97,24 @@ class Classifier(L.LightningModule):
         outputs: Tensor = self.network(standard.contiguous(memory_format=torch.channels_last))
         return outputs
 
-    def loss(self, outputs: Tensor, labels: Tensor, votes: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, votes: Tensor) -> Tensor:
         """The recipe's loss, a scalar: the labels' term, the votes' term and the kernel penalty."""
-        logits = outputs[:, :LABELS]
+        logits = outputs[:, : self.classes]
         if self.recipe.loss == "binary_cross_entropy":
-            loss = keras_defaults.binary_cross_entropy(logits, labels)
+            loss = keras_defaults.binary_cross_entropy(logits, targets)
         else:
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         if self.recipe.votes:
             total = votes.sum(1, keepdim=True)
             shares = votes / total.clamp(min=1)  # a row without votes has no share, hence no loss
-            loss = loss + self.recipe.votes * F.cross_entropy(outputs[:, LABELS:], shares)
+            loss = loss + self.recipe.votes * F.cross_entropy(outputs[:, self.classes :], shares)
         return loss + keras_defaults.l2_penalty(self.network)
 
     def _step(self, outputs: Tensor, batch: tuple[Tensor, Tensor, Tensor], stage: str) -> Tensor:
-        _, labels, votes = batch
-        loss = self.loss(outputs.float(), labels, votes)
-        self.accuracy[stage](outputs[:, :LABELS], labels)
+        _, targets, votes = batch
+        loss = self.loss(outputs.float(), targets, votes)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        self.accuracy[stage](outputs[:, : self.classes], labels)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{stage}loss", loss, sync_dist=True, **options)
         self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), **options)
@@ -127,8 +148,10 @@ class Classifier(L.LightningModule):
         """
         heat = self.recipe.soften
         with torch.no_grad():
-            answers = [teacher._outputs(images)[:, :LABELS].float().div(heat).softmax(1) for teacher in self.teachers]
-        return heat**2 * F.cross_entropy(outputs[:, :LABELS] / heat, torch.stack(answers).mean(0))
+            softened = [
+                teacher._outputs(images)[:, : self.classes].float().div(heat).softmax(1) for teacher in self.teachers
+            ]
+        return heat**2 * F.cross_entropy(outputs[:, : self.classes] / heat, torch.stack(softened).mean(0))
 
     def on_fit_start(self) -> None:
         """Bring the teachers to the device."""

@@ -28,15 +28,15 @@ class Predicting:
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
         self.recipe = classifier.recipe
-        self.name = self.recipe.name
+        self.name = self.recipe.title
 
     @torch.inference_mode()
-    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """The network's outputs in the order of `EXPRESSIONS`."""
-        logits: Float32[np.ndarray, "B 7"] = self.classifier(torch.from_numpy(faces)).float().numpy()
+    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
+        """The network's outputs in the order of `Expression`, seven or eight by its labels."""
+        logits: Float32[np.ndarray, "B C"] = self.classifier(torch.from_numpy(faces)).float().numpy()
         return logits
 
-    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B 7"]:
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B C"]:
         """Probabilities, not calibrated."""
         return metrics.softmax(self.logits(faces))
 
@@ -62,7 +62,7 @@ class Run(Predicting):
         self.file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         super().__init__(load_checkpoint(self.file))
         limit = self._record("environment.json", lambda text: float(json.loads(text)["options"]["limit"]))
-        self.name = self.recipe.name + "-trial" * (limit < 1)
+        self.name = self.recipe.title + "-trial" * (limit < 1)
         self.notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mien.errors import Damaged, FileError
-from mien.expressions import EXPRESSIONS
+from mien.expressions import answers
 from mien.lab.module import Classifier
 from mien.lab.runs import Predicting, Run
 from mien.lab.summary import layers
@@ -47,7 +47,7 @@ class Saved(Predicting):
                 "that this version builds; export the run again"
             )
         weights = Path(path).with_name(architecture["weights"])
-        _load_weights(classifier, weights, recipe.name)
+        _load_weights(classifier, weights, recipe.title)
         super().__init__(classifier)
 
 
@@ -73,12 +73,12 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
     architecture = {
         "format": FORMAT,
         "recipe": json.loads(classifier.recipe.to_json()),
-        "labels": list(EXPRESSIONS),
+        "labels": list(answers(classifier.recipe.labels)),
         "weights": weights.name,
         "layers": _layers(classifier),
     }
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in classifier.network.state_dict().items()}
-    arrays[_RECIPE] = np.array(classifier.recipe.name)
+    arrays[_RECIPE] = np.array(classifier.recipe.title)
     write_whole(weights, lambda file: np.savez(file, **arrays), binary=True)
     write_whole(path, lambda file: json.dump(architecture, file, indent=1))
     return path, weights

@@ -35,6 +35,7 @@ from mien.lab.runs import Run, load_checkpoint
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
+from mien.measuring.ferplus import relabelled, targets
 from mien.recipes import Checked, Recipe
 from mien.storage import write_whole
 
@@ -88,6 +89,7 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
             f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "
             "(--ferplus fer2013new.csv), set their weight to 0 (--set votes=0), or use a recipe without them"
         )
+    faces = relabelled(faces, recipe.labels)
     generator = np.random.default_rng(recipe.seed)
     train = np.flatnonzero(np.isin(faces.splits, protocol.train))
     if isinstance(protocol.select, str):
@@ -112,7 +114,7 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
 
 
 class Batches:
-    """Batches of one tensor set: (images uint8, labels int64, votes float32), in the given order."""
+    """Batches of one tensor set: (images uint8, targets int64 or float32, votes float32), in the given order."""
 
     def __init__(self, tensors: tuple[Tensor, Tensor, Tensor], order: Tensor, batch: int) -> None:
         self.tensors = tensors
@@ -141,7 +143,7 @@ class FaceData(L.LightningDataModule):
         self.tensors = [
             (
                 torch.from_numpy(np.ascontiguousarray(faces.images)).to(device),
-                torch.from_numpy(faces.labels.astype(np.int64)).to(device),
+                torch.from_numpy(targets(faces, self.recipe.labels)).to(device),
                 torch.from_numpy(
                     np.zeros((len(faces), len(FERPLUS)), np.float32)
                     if faces.votes is None
@@ -424,7 +426,10 @@ def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], N
 def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     """Score the best checkpoint on the rows that chose it, and leave report and pictures in the run folder."""
     run = Run(out)
-    report = evaluate(run, divided, validation_split(run.recipe), binary=run.recipe.claims_binary)
+    recipe = run.recipe
+    report = evaluate(
+        run, divided, validation_split(recipe), binary=recipe.claims_binary, labels=recipe.labels
+    )
     if report.split == HELD_OUT:
         report.notes.append("These rows chose the epoch: this is a selection score.")
     if options.limit < 1:

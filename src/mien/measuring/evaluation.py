@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mien.errors import Damaged, FileError, InputError
-from mien.expressions import EXPRESSIONS
+from mien.expressions import Expression, Labels, answers
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
+from mien.measuring.ferplus import relabelled, shares
 from mien.reading.recognizer import VIEWS, check_views, views_of
 from mien.storage import check_suffix, write_whole
 
@@ -24,7 +25,7 @@ SELECTION_SPLIT = "PublicTest"
 PREDICTIONS = (".csv", ".npz")
 """Suffixes of the files that `write_predictions` writes."""
 
-_COLUMNS = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]  # of its CSV files
+_COLUMNS = ["row", *(f"p{k}" for k in range(len(Expression)))]  # of its CSV files; p7 where there is contempt
 
 CHUNK = 512
 
@@ -40,12 +41,12 @@ class Predictor(Protocol):
         """What reports call it."""
         ...
 
-    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B 7"]:
-        """Probabilities in the order of `EXPRESSIONS`; rows sum to 1."""
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B C"]:
+        """Probabilities of the seven `EXPRESSIONS`, or of every `Expression`, in their order; rows sum to 1."""
         ...
 
 
-def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> Float[np.ndarray, "N 7"]:
+def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> Float[np.ndarray, "N C"]:
     """Probabilities of every row of `faces`, in chunks.
 
     Args:
@@ -57,7 +58,7 @@ def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> F
         InputError: There is no row, or no such views.
     """
 
-    def chunked(images: UInt8[np.ndarray, "N 48 48"]) -> Float[np.ndarray, "N 7"]:
+    def chunked(images: UInt8[np.ndarray, "N 48 48"]) -> Float[np.ndarray, "N C"]:
         parts = [
             predictor.probabilities(np.ascontiguousarray(images[k : k + CHUNK])) for k in range(0, len(images), CHUNK)
         ]
@@ -83,6 +84,8 @@ class Scores:
         ece: Expected calibration error, 15 bins.
         confusion: Rows by true expression, columns by answer.
         binary_accuracy: Only for recipes that claim in this measure; its floor is 6/7.
+        divergence: Mean Kullback-Leibler distance from the FER+ votes in nats, where there are votes; over the
+            rows in which an expression leads, and the expressions that labels and predictor both know.
     """
 
     n: int
@@ -94,10 +97,18 @@ class Scores:
     ece: float
     confusion: list[list[int]]
     binary_accuracy: float | None = None
+    divergence: float | None = None
 
     @classmethod
-    def of(cls, probabilities: metrics.Probabilities, labels: metrics.Labels, *, binary: bool = False) -> "Scores":
-        """Measure one set of rows."""
+    def of(
+        cls,
+        probabilities: metrics.Probabilities,
+        labels: metrics.Labels,
+        *,
+        binary: bool = False,
+        votes: Float[np.ndarray, "N K"] | None = None,
+    ) -> "Scores":
+        """Measure one set of rows, against the shares of the votes too where there are any."""
         confusion = metrics.confusion_matrix(probabilities, labels)
         recall = metrics.recalls(confusion)
         return cls(
@@ -105,11 +116,12 @@ class Scores:
             accuracy=metrics.accuracy(probabilities, labels),
             interval=metrics.bootstrap_interval(metrics.correct(probabilities, labels)),
             macro_f1=metrics.macro_f1(confusion),
-            recall={e: None if np.isnan(r) else float(r) for e, r in zip(EXPRESSIONS, recall, strict=True)},
+            recall={e: None if np.isnan(r) else float(r) for e, r in zip(Expression, recall, strict=False)},
             nll=metrics.negative_log_likelihood(probabilities, labels),
             ece=metrics.calibration_error(probabilities, labels),
             confusion=confusion.tolist(),
             binary_accuracy=metrics.binary_accuracy(probabilities, labels) if binary else None,
+            divergence=metrics.divergence(probabilities, votes) if votes is not None and votes.any() else None,
         )
 
 
@@ -120,6 +132,7 @@ class Report:
     Attributes:
         model: The predictor's name.
         split: Which rows.
+        labels_of: Whose labels they were scored by.
         data: File name and checksum of the data set.
         scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins"), joined by ", ".
         twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
@@ -133,13 +146,14 @@ class Report:
     data: dict[str, str]
     scores: dict[str, Scores]
     twins: int | None
+    labels_of: Labels = "fer2013"
     notes: list[str] = field(default_factory=list)
     probabilities: Any = field(default=None, repr=False, compare=False)
     labels: Any = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        keep = {k: getattr(self, k) for k in ("model", "split", "data", "twins", "notes")}
+        keep = {k: getattr(self, k) for k in ("model", "split", "labels_of", "data", "twins", "notes")}
         return keep | {"scores": {name: asdict(scores) for name, scores in self.scores.items()}}
 
     def to_json(self) -> str:
@@ -164,6 +178,8 @@ def scores_table(scores: dict[str, Scores]) -> str:
     binary = any(s.binary_accuracy is not None for s in scores.values())
     head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
     head += ["binary accuracy (floor 85.71 %)"] * binary
+    voted = any(s.divergence is not None for s in scores.values())
+    head += ["KL to votes"] * voted
     rows = [
         [
             name,
@@ -174,6 +190,7 @@ def scores_table(scores: dict[str, Scores]) -> str:
             f"{s.nll:.3f}",
             f"{s.ece:.2%}",
             *([f"{s.binary_accuracy:.2%}"] if s.binary_accuracy is not None else []),
+            *(["-" if s.divergence is None else f"{s.divergence:.3f}"] * voted),
         ]
         for name, s in scores.items()
     ]
@@ -183,10 +200,10 @@ def scores_table(scores: dict[str, Scores]) -> str:
 def confusion_table(scores: Scores) -> str:
     """The confusion matrix with recalls as a Markdown table: true expression by row, answer by column."""
     rows = [
-        [f"**{e}**", *map(str, row), "-" if scores.recall[e] is None else f"{scores.recall[e]:.1%}"]
-        for e, row in zip(EXPRESSIONS, scores.confusion, strict=True)
+        [f"**{e}**", *map(str, row), "-" if recall is None else f"{recall:.1%}"]
+        for (e, recall), row in zip(scores.recall.items(), scores.confusion, strict=True)
     ]
-    return markdown_table(["", *EXPRESSIONS, "recall"], rows)
+    return markdown_table(["", *scores.recall, "recall"], rows)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
@@ -196,7 +213,13 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def evaluate(
-    predictor: Predictor, faces: FaceSet, split: str, *, binary: bool = False, views: str = "mirror"
+    predictor: Predictor,
+    faces: FaceSet,
+    split: str,
+    *,
+    binary: bool = False,
+    labels: Labels = "fer2013",
+    views: str = "mirror",
 ) -> Report:
     """Score a predictor on one split, with one view and with more, with and without twins.
 
@@ -206,44 +229,49 @@ def evaluate(
         faces: The data set; its Training rows tell which images have an exact twin there.
         split: The name of the split.
         binary: Also give element-wise binary accuracy, for recipes that claim in it.
+        labels: By whose labels. Where these are FER2013's, the contempt of a predictor that knows it is left out
+            and the rest scaled to 1; where they are FER+'s, a predictor of seven answers contempt never.
         views: The last of `mien.reading.recognizer.VIEWS` to score; those before it are scored too.
 
     Raises:
         NotFound: The data has no such split.
-        InputError: The split is not labelled, or there are no such views.
+        InputError: The split is not labelled, or has no votes where the labels are FER+'s, or there are no such views.
     """
     check_views(views)
-    rows = _labelled(faces, split)
+    rows = _labelled(faces, split, labels)
     asked = VIEWS[: VIEWS.index(views) + 1]
     answers = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
-    report = _report(predictor.name, faces, split, rows, answers, binary)
+    report = _report(predictor.name, faces, split, labels, rows, answers, binary)
     report.notes[:0] = getattr(predictor, "notes", ())
     return report
 
 
-def evaluate_predictions(path: str | PathLike[str], faces: FaceSet, split: str) -> Report:
+def evaluate_predictions(
+    path: str | PathLike[str], faces: FaceSet, split: str, *, labels: Labels = "fer2013"
+) -> Report:
     """Score a table of probabilities, whoever made it, on one split, with and without twins.
 
     Args:
-        path: What `write_predictions` writes as CSV: row, p0 .. p6, a line for each row of the split.
+        path: What `write_predictions` writes as CSV: row, p0 .. p6 (or p7), a line for each row of the split.
         faces: The data set.
         split: The name of the split.
+        labels: As `evaluate`.
 
     Raises:
         FileError: The table cannot be read.
         Damaged: It is no such table, or it lacks rows of the split.
         NotFound, InputError: As `evaluate`.
     """
-    rows = _labelled(faces, split)
+    rows = _labelled(faces, split, labels)
     found = _read_predictions(Path(path))
     if missing := [int(row) for row in rows.rows if int(row) not in found]:
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
     probabilities = np.array([found[int(row)] for row in rows.rows])
-    return _report(Path(path).stem, faces, split, rows, {"as predicted": probabilities}, binary=False)
+    return _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
 
 
-def _labelled(faces: FaceSet, split: str) -> FaceSet:
-    rows = faces.split(split)
+def _labelled(faces: FaceSet, split: str, labels: Labels) -> FaceSet:
+    rows = relabelled(faces.split(split), labels)
     if unlabelled := int((rows.labels < 0).sum()):
         raise InputError(
             f"{unlabelled:,} of the {len(rows):,} rows of {split} have no label, so they cannot be scored; "
@@ -253,9 +281,18 @@ def _labelled(faces: FaceSet, split: str) -> FaceSet:
 
 
 def _report(
-    name: str, faces: FaceSet, split: str, rows: FaceSet, views: dict[str, Float[np.ndarray, "N 7"]], binary: bool
+    name: str,
+    faces: FaceSet,
+    split: str,
+    labels: Labels,
+    rows: FaceSet,
+    views: dict[str, Float[np.ndarray, "N C"]],
+    binary: bool,
 ) -> Report:
-    notes: list[str] = []
+    own = next(iter(views.values())).shape[1]
+    views = {view: _among(probabilities, answers(labels)) for view, probabilities in views.items()}
+    votes = None if rows.votes is None else shares(rows.votes, min(own, len(answers(labels))))
+    notes = _label_notes(rows, labels, own, votes)
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":
@@ -273,12 +310,47 @@ def _report(
     if binary:
         notes.append("Binary accuracy asks seven yes-or-no questions a face; answering no to all scores 85.71 %.")
     scores = {
-        f"{view}, {part}": Scores.of(probabilities[where], rows.labels[where], binary=binary)
+        f"{view}, {part}": Scores.of(
+            probabilities[where],
+            rows.labels[where],
+            binary=binary,
+            votes=None if votes is None else votes[where],
+        )
         for view, probabilities in views.items()
         for part, where in parts.items()
     }
     data = {"file": Path(faces.source).name, "sha256": faces.checksum}
-    return Report(name, split, data, scores, twins, notes, next(iter(views.values())), rows.labels)
+    return Report(name, split, data, scores, twins, labels, notes, next(iter(views.values())), rows.labels)
+
+
+def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
+    """Probabilities of the expressions that can be right: others are left out, what is not answered gets none."""
+    kept = probabilities[:, : len(expressions)]
+    if kept.shape != probabilities.shape:
+        kept = kept / np.maximum(kept.sum(1, keepdims=True), 1e-12)  # a table may hold nothing but contempt
+    return np.pad(kept, ((0, 0), (0, len(expressions) - kept.shape[1])))
+
+
+def _label_notes(rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarray, "N K"] | None) -> list[str]:
+    """Which labels these are, and what becomes of contempt where only they or only the predictor's `own` know it."""
+    notes = []
+    if labels != "fer2013":
+        rule = "the majority of the FER+ votes" if labels == "ferplus" else "the most frequent FER+ vote"
+        notes.append(f"A label is {rule}; rows in which none is an expression are left out.")
+    if own < len(answers(labels)):
+        unreachable = int((rows.labels >= own).sum())
+        notes.append(
+            f"The predictor cannot answer contempt. Rows of that label, {unreachable:,} of {len(rows):,}, count as "
+            "wrong, with a probability of 1e-12 in the NLL."
+        )
+    if own > len(answers(labels)):
+        notes.append("The predictor's contempt is left out, and the rest scaled to 1: these labels do not know it.")
+    if votes is not None and votes.any():
+        notes.append(
+            f"KL to votes: mean Kullback-Leibler distance in nats from the FER+ votes for {votes.shape[1]} "
+            f"expressions, on the {int(votes.any(1).sum()):,} of {len(rows):,} rows in which an expression leads."
+        )
+    return notes
 
 
 def _read_predictions(path: Path) -> dict[int, list[float]]:
@@ -286,13 +358,14 @@ def _read_predictions(path: Path) -> dict[int, list[float]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
-            if (header := next(reader, [])) != _COLUMNS:
-                raise ValueError(f"expected the columns {','.join(_COLUMNS)}, but got {','.join(header)!r}")
+            header = next(reader, [])
+            if header not in (_COLUMNS[:-1], _COLUMNS):
+                raise ValueError(f"expected the columns {','.join(_COLUMNS[:-1])}, but got {','.join(header)!r}")
             for line in reader:
                 row, *values = line
                 found[int(row)] = [float(value) for value in values]
-                if len(values) != len(EXPRESSIONS) or not 0.99 < sum(found[int(row)]) < 1.01:
-                    raise ValueError(f"expected {len(EXPRESSIONS)} probabilities that sum to 1")
+                if len(values) != len(header) - 1 or not 0.99 < sum(found[int(row)]) < 1.01:
+                    raise ValueError(f"expected {len(header) - 1} probabilities that sum to 1")
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, csv.Error) as error:
@@ -301,14 +374,14 @@ def _read_predictions(path: Path) -> dict[int, list[float]]:
 
 
 def write_predictions(
-    path: str | PathLike[str], faces: FaceSet, probabilities: Float[np.ndarray, "N 7"]
+    path: str | PathLike[str], faces: FaceSet, probabilities: Float[np.ndarray, "N C"]
 ) -> Path:
-    """Write probabilities of rows, as a contest takes them: CSV (row, p0 .. p6, five decimals) or .npz by the suffix.
+    """Write probabilities of rows, as a contest takes them: CSV (row, p0 .. p6 or p7, five decimals) or .npz by suffix.
 
     Args:
         path: Ends in .csv or .npz; written whole or not at all.
         faces: Whose row numbers to write.
-        probabilities: In the order of `EXPRESSIONS`.
+        probabilities: Of the seven `EXPRESSIONS`, or of every `Expression`.
 
     Raises:
         InputError: Another suffix.
@@ -319,7 +392,7 @@ def write_predictions(
 
     def rows(file: Any) -> None:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(_COLUMNS[: 1 + probabilities.shape[1]])
         for row, values in zip(faces.rows, probabilities, strict=True):
             writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
 

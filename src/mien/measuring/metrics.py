@@ -74,6 +74,18 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> flo
     return float(-np.log(np.clip(chosen, 1e-12, 1)).mean())
 
 
+def divergence(probabilities: Probabilities, shares: Float[np.ndarray, "N K"]) -> float:
+    """Mean Kullback-Leibler distance of what was answered from what is true, in nats: sum of s log(s / p).
+
+    Args:
+        probabilities: One below 1e-12 counts as that.
+        shares: The true distribution of each row over the first K labels; rows of zeros are left out.
+    """
+    true, answered = (rows[shares.any(1)] for rows in (shares, probabilities[:, : shares.shape[1]]))
+    surprise = np.log(np.where(true > 0, true, 1)) - np.log(np.clip(answered, 1e-12, 1))
+    return float((true * surprise).sum(1).mean())
+
+
 def brier(probabilities: Probabilities, labels: Labels) -> float:
     """Mean squared distance to the one-hot truth, in [0, 2]."""
     return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(1).mean())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mien.errors import MissingExtra
-from mien.expressions import EXPRESSIONS
+from mien.expressions import Expression
 from mien.measuring import metrics
 from mien.measuring.evaluation import Report
 from mien.storage import write_whole
@@ -40,8 +40,8 @@ def confusion(matrix: Sequence[Sequence[int]], title: str) -> "Figure":
     figure = _figure(7, 6.2)
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row in range(len(EXPRESSIONS)):
-        for column in range(len(EXPRESSIONS)):
+    for row in range(len(counts)):
+        for column in range(len(counts)):
             axes.text(
                 column,
                 row,
@@ -51,7 +51,7 @@ def confusion(matrix: Sequence[Sequence[int]], title: str) -> "Figure":
                 fontsize=8,
                 color="white" if share[row, column] > 0.55 else "black",
             )
-    names = [str(e) for e in EXPRESSIONS]
+    names = [str(e) for e in Expression][: len(counts)]
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="truth", title=title)

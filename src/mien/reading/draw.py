@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.expressions import EXPRESSIONS, Expression
+from mien.expressions import Expression
 from mien.reading.recognizer import Reading
 from mien.reading.tracks import TrackedReading
 
@@ -19,6 +19,7 @@ COLOURS: dict[Expression, tuple[int, int, int]] = {
     Expression.SAD: (66, 133, 200),
     Expression.SURPRISE: (240, 128, 60),
     Expression.NEUTRAL: (150, 158, 166),
+    Expression.CONTEMPT: (178, 112, 92),
 }
 """One colour an expression (red, green, blue), the same in every picture and plot."""
 
@@ -28,7 +29,7 @@ _WHITE = (255, 255, 255, 255)
 
 
 def draw(image: UInt8[np.ndarray, "H W 3"], readings: Sequence[Reading]) -> UInt8[np.ndarray, "H W 3"]:
-    """A copy of the picture with a box, a caption and seven bars for each face.
+    """A copy of the picture with a box, a caption and a bar an expression for each face.
 
     Sizes follow the picture, so that a caption is readable in a thumbnail and in a large print. An uncertain
     reading's caption ends in a question mark.
@@ -64,9 +65,9 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 @lru_cache(maxsize=64)
-def _names(size: int) -> float:
-    """Width of the longest name of an expression, in pixels."""
-    return max(_font(size).getlength(str(expression)) for expression in EXPRESSIONS)
+def _names(size: int, expressions: tuple[Expression, ...]) -> float:
+    """Width of the longest name, in pixels."""
+    return max(_font(size).getlength(str(expression)) for expression in expressions)
 
 
 def _face(
@@ -100,13 +101,14 @@ def _face(
 
     if h < 5 * unit:  # the bars would hide the neighbours of a small face
         return
-    row = min(unit, h / (len(EXPRESSIONS) + 1))
+    bars = len(reading.probabilities)
+    row = min(unit, h / (bars + 1))
     small = max(8, round(row * 0.85))
-    names = _names(small)
+    names = _names(small, tuple(reading.probabilities))
     bar = 5 * row
     panel = names + bar + 3 * pad
     left = x + w + line if x + w + line + panel <= edges[2] else max(edges[0], x - line - panel)
-    pen.rounded_rectangle((left, y, left + panel, y + 2 * pad + row * len(EXPRESSIONS)), radius=pad, fill=_PANEL)
+    pen.rounded_rectangle((left, y, left + panel, y + 2 * pad + row * bars), radius=pad, fill=_PANEL)
     for k, (expression, probability) in enumerate(reading.probabilities.items()):
         middle = y + pad + (k + 0.5) * row
         pen.text((left + pad + names, middle), str(expression), font=_font(small), fill=_WHITE, anchor="rm")

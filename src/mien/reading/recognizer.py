@@ -41,7 +41,7 @@ class Reading:
 
     Attributes:
         face: Where it is, in pixels of the upright image.
-        expression: The most probable of the seven.
+        expression: The most probable of those the network knows: the seven, or contempt too.
         confidence: Its probability, calibrated, in [0, 1].
         uncertain: The confidence is below the model's threshold: better take no answer than this one.
         probabilities: One number an expression, in their order; they sum to 1.
@@ -63,7 +63,7 @@ class Card:
 
     Attributes:
         name: The model's name.
-        labels: The expression of each output.
+        labels: The expression of each output: the seven in some order, or every `Expression`.
         temperatures: What each output is divided by before the softmax.
         biases: What is added to it then.
         threshold: Confidence below which an answer is called uncertain.
@@ -137,8 +137,8 @@ class Card:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
-        if sorted(card.labels) != sorted(EXPRESSIONS):
-            raise Damaged(f"{source} should name the seven expressions in its metadata")
+        if sorted(card.labels) not in (sorted(EXPRESSIONS), sorted(Expression)):
+            raise Damaged(f"{source} should name the seven expressions, with or without contempt, in its metadata")
         if not len(card.temperatures) == len(card.biases) == len(card.labels) or not min(card.temperatures) > 0:
             raise Damaged(f"{source} should have a temperature above 0 and a bias for each label in its metadata")
         return card
@@ -162,6 +162,10 @@ class Recognizer:
         FileError: The file is missing or cannot be read.
         Damaged: It is no ONNX model, or none of ours.
         InputError: Unknown views, or a provider that is not installed.
+
+    Attributes:
+        card: The metadata of the file.
+        labels: What it answers, in the order of all its outputs: the seven `EXPRESSIONS`, or every `Expression`.
     """
 
     def __init__(
@@ -192,7 +196,8 @@ class Recognizer:
         self.views = views
         (self._input,) = (i.name for i in self._session.get_inputs())
         # Files list outputs in their own order; readings and tables have one order.
-        self._order = [self.card.labels.index(e) for e in EXPRESSIONS]
+        self.labels = tuple(e for e in Expression if e in self.card.labels)
+        self._order = [self.card.labels.index(e) for e in self.labels]
         self._temperatures = np.array(self.card.temperatures, np.float32)[self._order]
         self._biases = np.array(self.card.biases, np.float32)[self._order]
 
@@ -210,21 +215,21 @@ class Recognizer:
         """Finds the faces for `read`; made when it is first needed, and may be replaced."""
         return CenterFace()
 
-    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """The network's raw outputs in the order of `EXPRESSIONS`, before calibration and softmax; single view.
+    def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
+        """The network's raw outputs in the order of `labels`, before calibration and softmax; single view.
 
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
         """
         _check_faces(faces)
         if not len(faces):
-            return np.empty((0, len(EXPRESSIONS)), np.float32)
+            return np.empty((0, len(self.labels)), np.float32)
         (logits,) = self._session.run(None, {self._input: faces})
-        ordered: Float32[np.ndarray, "B 7"] = logits[:, self._order]
+        ordered: Float32[np.ndarray, "B C"] = logits[:, self._order]
         return ordered
 
-    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B 7"]:
-        """Calibrated probabilities of grey faces, in the order of `EXPRESSIONS`.
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
+        """Calibrated probabilities of grey faces, in the order of `labels`.
 
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
@@ -234,7 +239,7 @@ class Recognizer:
         few = max(1, _BATCH // max(1, len(faces)))  # views of a few faces go through the network together
         logits = [self.logits(np.concatenate(views[k : k + few])) for k in range(0, len(views), few)]
         rows = _softmax(np.concatenate(logits) / self._temperatures + self._biases)
-        mean: Float32[np.ndarray, "B 7"] = rows.reshape(len(views), len(faces), len(EXPRESSIONS)).mean(0)
+        mean: Float32[np.ndarray, "B C"] = rows.reshape(len(views), len(faces), len(self.labels)).mean(0)
         return mean
 
     def read(self, source: ImageSource) -> list[Reading]:
@@ -262,7 +267,7 @@ class Recognizer:
         faces = self.detector.find(image)
         return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
 
-    def reading(self, face: Face, row: Float32[np.ndarray, "7"], width: int, height: int) -> Reading:
+    def reading(self, face: Face, row: Float32[np.ndarray, "C"], width: int, height: int) -> Reading:
         """What one row of `probabilities` says of a face in an image of `width` x `height` pixels."""
         best = int(row.argmax())
         x, y, w, h = face.box
@@ -270,10 +275,10 @@ class Recognizer:
         flags = [name for name, raised in (("small", h < SIDE), ("cut", cut)) if raised]
         return Reading(
             face=face,
-            expression=EXPRESSIONS[best],
+            expression=self.labels[best],
             confidence=float(row[best]),
             uncertain=bool(row[best] < self.card.threshold),
-            probabilities={e: float(p) for e, p in zip(EXPRESSIONS, row, strict=True)},
+            probabilities={e: float(p) for e, p in zip(self.labels, row, strict=True)},
             flags=tuple(flags),
         )
 
@@ -318,9 +323,22 @@ def _moved(faces: UInt8[np.ndarray, "B 48 48"], down: int, right: int) -> UInt8[
     return faces[:, (line - down).clip(0, SIDE - 1)][:, :, (line - right).clip(0, SIDE - 1)]
 
 
-def _softmax(logits: Float32[np.ndarray, "B 7"]) -> Float32[np.ndarray, "B 7"]:
+def need_seven(recognizer: Recognizer, purpose: str) -> None:
+    """Refuse a network of eight labels where seven are expected.
+
+    Raises:
+        InputError: It answers contempt too.
+    """
+    if recognizer.labels != EXPRESSIONS:
+        raise InputError(
+            f"{purpose} takes networks of the seven expressions, but {recognizer.name!r} answers contempt too; "
+            "mien read and mien.read take it, or choose another model"
+        )
+
+
+def _softmax(logits: Float32[np.ndarray, "B C"]) -> Float32[np.ndarray, "B C"]:
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    result: Float32[np.ndarray, "B 7"] = powers / powers.sum(1, keepdims=True)
+    result: Float32[np.ndarray, "B C"] = powers / powers.sum(1, keepdims=True)
     return result
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MissingExtra
-from mien.expressions import EXPRESSIONS
+from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.recognizer import Reading
 from mien.reading.tracks import TrackedReading
 from mien.storage import check_suffix, write_whole
@@ -22,6 +22,13 @@ COLUMNS = (
     "flags",
 )
 """The columns of every table: one row a face and image; an image without a face keeps a row with these empty."""
+
+
+def columns_for(labels: Sequence[Expression]) -> tuple[str, ...]:
+    """`COLUMNS` with one more for contempt, where a network answers it."""
+    more = (f"p_{expression}" for expression in labels if expression not in EXPRESSIONS)
+    return (*COLUMNS[:-1], *more, COLUMNS[-1])
+
 
 RAW = tuple(f"raw_{expression}" for expression in EXPRESSIONS)
 """Further columns of a video's rows: the frame's own probabilities, where `p_...` are smoothed over time."""

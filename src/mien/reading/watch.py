@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from mien.errors import InputError, MienError
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop
 from mien.reading.follow import SIDE, Follower
-from mien.reading.recognizer import Recognizer, load_model
+from mien.reading.recognizer import Recognizer, load_model, need_seven
 from mien.reading.tracks import TrackedReading, Tracker, TrackOptions
 from mien.reading.video import Camera, Picture, open_video, sample
 
@@ -81,11 +81,12 @@ class Watch:
     ) -> None:
         if not (every_s >= 0 and detect_every_s >= 0):
             raise InputError(f"expected spans of 0 s or more, but got {every_s} and {detect_every_s}")
+        self.recognizer = recognizer or load_model(threads=THREADS)
+        need_seven(self.recognizer, "watching")
         self._video = open_video(source, start_s=start_s, end_s=end_s)
         self._every_s = every_s
         self.live = isinstance(self._video, Camera)
         self.name, self.duration_s = self._video.name, self._video.duration_s
-        self.recognizer = recognizer or load_model(threads=THREADS)
         self._tracker = Tracker(tracking, threshold=self.recognizer.card.threshold)
         self._follower = Follower(detector or CenterFace(threads=THREADS), every_s=detect_every_s)
         self._last: Picture | None = None

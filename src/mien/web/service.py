@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from mien.errors import MienError
 from mien.reading.faces import Face
 from mien.reading.images import grey, open_image, resize
-from mien.reading.recognizer import SIDE, Recognizer
+from mien.reading.recognizer import SIDE, Recognizer, need_seven
 from mien.reading.tables import Photo
 from mien.web.batching import Batcher, Rows
 from mien.web.limits import Limits, Refusal, of_image
@@ -35,6 +35,7 @@ class Service:
     """
 
     def __init__(self, recognizer: Recognizer, limits: Limits, metrics: Metrics) -> None:
+        need_seven(recognizer, "serving")
         self.recognizer, self.limits, self.metrics = recognizer, limits, metrics
         self.detector = recognizer.detector  # makes it now: the first requests come at once, and would make two
         self._waiting = 0
