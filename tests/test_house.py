@@ -39,6 +39,11 @@ FLOORS = {
     "measuring.data": 6,
     "measuring.evaluation": 5,
     "measuring.plots": 6,
+    "measuring.exclusion": 4,
+    "measuring.near": 5,
+    "measuring.noise": 5,
+    "measuring.audit": 6,
+    "measuring.audit_page": 7,
     "lab.keras_defaults": 2,
     "lab.augment": 2,
     "lab.networks": 3,
@@ -73,7 +78,7 @@ FLOORS = {
 }
 WINGS = {
     "reading": set(),
-    "measuring": {"reading.images", "reading.recognizer"},
+    "measuring": {"reading.images", "reading.faces", "reading.recognizer"},
     "lab": None,
     "web": {f"reading.{name}" for name in ("images", "faces", "recognizer", "tables", "tracks")},
     "cli": None,

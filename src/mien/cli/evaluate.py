@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, load_faces, out, predictor
+from mien.cli.console import Checkpoint, Data, Exclude, FerPlus, Json, SkipBad, Split, load_faces, out, predictor
 
 
 def evaluate(
@@ -15,6 +15,7 @@ def evaluate(
     data: Data,
     split: Split = "PublicTest",
     ferplus: FerPlus = None,
+    exclude: Exclude = None,
     skip_bad: SkipBad = False,
     checkpoint: Checkpoint = "best",
     as_json: Json = False,
@@ -29,6 +30,10 @@ def evaluate(
     from mien.recipes import Recipe
 
     faces = load_faces(data, ferplus, skip_bad)
+    if exclude is not None:
+        from mien.measuring.exclusion import exclude as leave_out
+
+        faces = leave_out(faces, exclude, split=split)  # of Training the model may know all: twins are looked for there
     if Path(model).suffix == ".csv":
         report = evaluate_predictions(model, faces, split)
     else:
