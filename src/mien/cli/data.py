@@ -41,7 +41,7 @@ def data_audit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only counts, exact twins, flat images and votes; needs no extra.")
     ] = False,
-    model: Annotated[str, typer.Option("--model", "-m", help="Whose features and answers help to look.")] = "mien-small",
+    model: Annotated[str, typer.Option("--model", "-m", help="Whose features help to look.")] = "mien-small",
     probabilities: Annotated[
         Path | None,
         typer.Option("--probabilities", help="A csv of mien predict, of a system that did not learn from the rows."),
@@ -56,9 +56,10 @@ def data_audit(
 ) -> None:
     """Look a data set over: twins, conflicts, near twins, flat and faceless images, doubtful labels."""
     from mien.errors import InputError, NotFound
-    from mien.measuring.audit import REASONS, audit
+    from mien.measuring.audit import audit
     from mien.measuring.audit_page import write_report
     from mien.measuring.exclusion import write_exclusions
+    from mien.measuring.findings import REASONS
 
     if reasons and write_clean is None:
         raise InputError("--because says what --write-clean FILE lists; name the file too")

@@ -6,6 +6,7 @@ Every word that comes from data goes through `html.escape`; faces are inside the
 import base64
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 from importlib import resources
 from os import PathLike
@@ -18,8 +19,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mien.expressions import EXPRESSIONS, FERPLUS
-from mien.measuring.audit import Audit, Finding
+from mien.measuring.audit import Audit
 from mien.measuring.faceset import FaceSet
+from mien.measuring.findings import Finding
 from mien.measuring.plots import contact_sheet
 from mien.storage import write_whole
 
@@ -43,7 +45,7 @@ def write_report(audit: Audit, faces: FaceSet, folder: str | PathLike[str]) -> l
             groups, notes = _shown(finding, _ON_SHEET)
             sheet = contact_sheet([list(faces.images[group]) for group in groups], notes)
             path = folder / "sheets" / f"{finding.reason}.png"
-            written.append(write_whole(path, lambda file, sheet=sheet: sheet.save(file, "PNG"), binary=True))
+            written.append(write_whole(path, partial(sheet.save, format="PNG"), binary=True))
     text = json.dumps(audit.to_dict(faces), indent=1)
     written.append(write_whole(folder / "audit.json", lambda file: file.write(text)))
     html = page(audit, faces)
@@ -90,7 +92,9 @@ def _votes(votes: dict[str, Any]) -> str:
         for k, e in enumerate(EXPRESSIONS)
     ]
     agreement = [
-        [f"{most} of 10", count, f"{count / max(rows, 1):.1%}"] for most, count in enumerate(votes["agreement"]) if count
+        [f"{most} of 10", count, f"{count / max(rows, 1):.1%}"]
+        for most, count in enumerate(votes["agreement"])
+        if count
     ]
     return (
         '<section id="votes"><h2>FER2013 against FER+</h2>'
@@ -147,7 +151,8 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], sha
         body.append(f"<tr>{line}</tr>")
     top = "".join(f"<th scope='col'>{escape(str(each))}</th>" for each in head)
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{title}<thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    inside = f"{title}<thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="scroll"><table>{inside}</table></div>'
 
 
 def _number(name: str, value: float) -> str:
