@@ -73,8 +73,8 @@ def page(audit: Audit, faces: FaceSet) -> str:
 
 
 def _tile(finding: Finding) -> str:
-    rows = sum(map(len, finding.groups))
-    return f'<li><a href="#{finding.reason}"><strong>{rows:,}</strong> {escape(finding.title.lower())}</a></li>'
+    rows, title = sum(map(len, finding.groups)), finding.title
+    return f'<li><a href="#{finding.reason}"><strong>{rows:,}</strong> {escape(title[0].lower() + title[1:])}</a></li>'
 
 
 def _counts(audit: Audit) -> str:
