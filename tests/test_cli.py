@@ -106,6 +106,8 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--set", "epochs"], "NAME=VALUE"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--labels", "x"], "ferplus, ferplus-votes"),
+        (["data", "audit", "x.csv", "--out", "r", "--because", "twin"], "name the file too"),
+        (["data", "audit", "x.csv", "--out", "r", "--because", "twins", "--write-clean", "c"], "did you mean 'twin'"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -157,7 +159,10 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
 
     assert "Training" in run("data", "import", small_csv, "--out", "arrays")
     assert (tmp_path / "arrays" / "images.npy").exists()
-    run("train", "mien-small-plain", "--data", "arrays", "--out", "run", "--limit", "0.5", "--epochs", "1")
+    run("data", "audit", small_csv, "--quick", "--out", "report", "--write-clean", "clean.csv")
+    trial = "--limit", "0.5", "--epochs", "1"
+    run("train", "mien-small-plain", "--data", "arrays", "--exclude", "clean.csv", "--out", "run", *trial)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["data"].endswith("without clean.csv")
     assert "PublicTest" in run("evaluate", "run", "--data", small_csv)
     run("export", "run", "--data", small_csv, "--out", "m.onnx")
     assert "selection score" in run("evaluate", "m.onnx", "--data", small_csv, "--plots", "plots")
@@ -187,6 +192,26 @@ def test_blind_split_cannot_be_evaluated(small_csv: Path) -> None:
     done = mien("evaluate", "mien-small", "--data", small_csv, "--split", "PrivateTest")
     assert done.returncode == 2
     assert "mien predict" in done.stderr
+
+
+def test_an_audit_and_an_evaluation_without_what_it_listed(small_csv: Path, tmp_path: Path) -> None:
+    votes = small_csv.with_name("fer2013new.csv")
+    listing = "--write-clean", tmp_path / "clean.csv", "--because", "vote"
+    done = mien("data", "audit", small_csv, "--ferplus", votes, "--quick", "--out", tmp_path / "report", *listing)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Exact twins +images of PublicTest in Training +7 *\n", done.stdout)
+    assert "108 of 140 rows to leave out" in done.stdout
+    assert json.loads((tmp_path / "report" / "audit.json").read_text())["findings"]["twin"]["numbers"]["groups"] == 7
+    assert (tmp_path / "report" / "index.html").exists()
+    scored = mien("evaluate", "mien-small", "--data", small_csv, "--exclude", tmp_path / "clean.csv", "--json")
+    report = json.loads(scored.stdout)
+    assert report["scores"]["single view, all"]["n"] == 4  # the neutral ones of 28
+    assert report["twins"] == 1  # Training is whole where twins are looked for
+    lines = small_csv.read_text().splitlines(keepends=True)
+    small_csv.write_text("".join([lines[0], *lines[:0:-1]]))
+    refused = mien("evaluate", "mien-small", "--data", small_csv, "--exclude", tmp_path / "clean.csv")
+    assert refused.returncode == 2
+    assert "made for other faces" in refused.stderr
 
 
 def test_skip_bad_counts_what_it_drops(small_csv: Path) -> None:

@@ -40,6 +40,12 @@ FLOORS = {
     "measuring.data": 6,
     "measuring.evaluation": 5,
     "measuring.plots": 6,
+    "measuring.exclusion": 4,
+    "measuring.near": 5,
+    "measuring.noise": 5,
+    "measuring.findings": 6,
+    "measuring.audit": 7,
+    "measuring.audit_page": 8,
     "lab.keras_defaults": 2,
     "lab.augment": 3,
     "lab.networks": 3,
@@ -80,7 +86,7 @@ FLOORS = {
 }
 WINGS = {
     "reading": set(),
-    "measuring": {"reading.images", "reading.recognizer"},
+    "measuring": {"reading.images", "reading.faces", "reading.recognizer"},
     "lab": None,
     "compat": {f"reading.{name}" for name in ("images", "faces", "recognizer", "draw", "video", "clip")},
     "web": {f"reading.{name}" for name in ("images", "faces", "recognizer", "tables", "tracks")},

@@ -77,6 +77,14 @@ def test_mistakes_are_counted_where_they_are(small_faces: FaceSet) -> None:
     assert scores.interval[0] < scores.accuracy < scores.interval[1]
 
 
+def test_what_twins_could_explain(small_faces: FaceSet) -> None:
+    report = evaluate(Bars(wrong=2), small_faces, "PublicTest")
+    assert report.twin_share == pytest.approx(6 / 26)  # of the seven twins, one answer is wrong
+    assert json.loads(report.to_json())["twin_share"] == report.twin_share
+    assert "23.1% of the right answers (single view) are on those twins" in report.to_markdown()
+    assert evaluate(Bars(), small_faces.split("PublicTest"), "PublicTest").twin_share is None
+
+
 def test_binary_accuracy_comes_with_its_floor(small_faces: FaceSet) -> None:
     report = evaluate(Bars(wrong=2), small_faces, "PublicTest", binary=True)
     assert report.scores["single view, all"].binary_accuracy == pytest.approx(1 - 4 / (28 * 7))

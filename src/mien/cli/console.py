@@ -23,6 +23,9 @@ Model = Annotated[str, typer.Option("--model", "-m", help="A model's name (see: 
 Data = Annotated[Path, typer.Option("--data", help="fer2013.csv or another form of it, a folder, or .npy arrays.")]
 FerPlus = Annotated[Path | None, typer.Option("--ferplus", help="fer2013new.csv: the FER+ votes of the same rows.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Drop damaged rows, and say how many.")]
+Exclude = Annotated[
+    Path | None, typer.Option("--exclude", help="Leave out the rows that mien data audit --write-clean listed.")
+]
 Split = Annotated[str, typer.Option("--split", help="Training, PublicTest, PrivateTest, ...")]
 Views = Annotated[
     str, typer.Option("--views", help="Views of each face: single; mirror, twice the time; ten, ten times the time.")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import FerPlus, SkipBad, load_faces, out, plain_table
+from mien.cli.console import FerPlus, SkipBad, err, load_faces, out, plain_table
 
 
 def data_import(
@@ -31,3 +31,58 @@ def data_import(
     if out_folder is not None:
         for path in save_npy(faces, out_folder):
             out.print(Text(str(path)))
+
+
+def data_audit(
+    source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of images, ...")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Write the page, the numbers and the sheets here.")],
+    ferplus: FerPlus = None,
+    skip_bad: SkipBad = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only counts, exact twins, flat images and votes; needs no extra.")
+    ] = False,
+    model: Annotated[str, typer.Option("--model", "-m", help="Whose features help to look.")] = "mien-small",
+    probabilities: Annotated[
+        Path | None,
+        typer.Option("--probabilities", help="A csv of mien predict, of a system that did not learn from the rows."),
+    ] = None,
+    write_clean: Annotated[
+        Path | None, typer.Option("--write-clean", help="Write the rows to leave out, for --exclude.")
+    ] = None,
+    reasons: Annotated[
+        list[str] | None,
+        typer.Option("--because", help="What --write-clean lists; repeat it. Else: twin, conflict, flat, no-face."),
+    ] = None,
+) -> None:
+    """Look a data set over: twins, conflicts, near twins, flat and faceless images, doubtful labels."""
+    from mien.errors import InputError, NotFound
+    from mien.measuring.audit import audit
+    from mien.measuring.audit_page import write_report
+    from mien.measuring.exclusion import write_exclusions
+    from mien.measuring.findings import REASONS
+
+    if reasons and write_clean is None:
+        raise InputError("--because says what --write-clean FILE lists; name the file too")
+    for word in reasons or ():
+        if word not in REASONS:
+            raise NotFound.named("finding", word, REASONS)
+    faces = load_faces(source, ferplus, skip_bad)
+
+    def step(text: str) -> None:
+        if err.is_terminal:
+            err.print(Text(f"{text} ..."), style="dim")
+
+    found = audit(faces, model=model, probabilities=probabilities, quick=quick, report=step)
+    left_out = found.exclusions(faces, reasons) if write_clean is not None else {}
+    *_, page = write_report(found, faces, out_folder)
+    table = plain_table("finding", "", "count")
+    for finding in found.findings:
+        for name, value in finding.numbers.items():
+            table.add_row(Text(finding.title), Text(name), f"{value:.1%}" if isinstance(value, float) else f"{value:,}")
+    out.print(table)
+    for what in found.left_out:
+        out.print(Text(f"not looked for: {what}"))
+    out.print(Text(f"page: {page}"), soft_wrap=True)
+    if write_clean is not None:
+        write_exclusions(write_clean, faces, left_out)
+        out.print(Text(f"{write_clean}: {len(left_out):,} of {len(faces):,} rows to leave out"), soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, Views, load_faces, out, predictor
+from mien.cli.console import Checkpoint, Data, Exclude, FerPlus, Json, SkipBad, Split, Views, load_faces, out, predictor
 from mien.expressions import Labels
 
 
@@ -19,6 +19,7 @@ def evaluate(
     labels: Annotated[
         Labels | None, typer.Option("--labels", help="By which to score, instead of those the model learned.")
     ] = None,
+    exclude: Exclude = None,
     skip_bad: SkipBad = False,
     checkpoint: Checkpoint = "best",
     views: Annotated[str, typer.Option("--views", help="Score up to: single, mirror or ten views.")] = "mirror",
@@ -34,6 +35,10 @@ def evaluate(
     from mien.recipes import Recipe
 
     faces = load_faces(data, ferplus, skip_bad)
+    if exclude is not None:
+        from mien.measuring.exclusion import exclude as leave_out
+
+        faces = leave_out(faces, exclude, split=split)  # of Training the model may know all: twins are looked for there
     if Path(model).suffix == ".csv":
         report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
     else:

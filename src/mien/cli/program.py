@@ -14,7 +14,7 @@ import typer
 
 from mien.cli.about import doctor, models, recipes
 from mien.cli.console import fail
-from mien.cli.data import data_import
+from mien.cli.data import data_audit, data_import
 from mien.cli.evaluate import evaluate, predict
 from mien.cli.export import export
 from mien.cli.read import read
@@ -29,11 +29,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Data sets: import.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets: import, audit.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 for verb in (read, watch, serve, models, recipes, doctor, evaluate, predict, train, export):
     app.command()(verb)
 data_app.command("import")(data_import)
+data_app.command("audit")(data_audit)
 
 
 def _version(wanted: bool | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from mien.cli.console import Data, FerPlus, SkipBad, err, fail, load_faces, need_lab, out
+from mien.cli.console import Data, Exclude, FerPlus, SkipBad, err, fail, load_faces, need_lab, out
 from mien.errors import InputError
 
 
@@ -17,6 +17,7 @@ def train(
     data: Data,
     run: Annotated[Path, typer.Option("--out", help="The run folder: new, or one to resume.")],
     ferplus: FerPlus = None,
+    exclude: Exclude = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     labels: Annotated[str | None, typer.Option("--labels", help="fer2013, ferplus or ferplus-votes.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
@@ -58,6 +59,10 @@ def train(
         )
 
     faces = load_faces(data, ferplus, skip_bad)
+    if exclude is not None:
+        from mien.measuring.exclusion import exclude as leave_out
+
+        faces = leave_out(faces, exclude)
     how: dict[str, Any] = {"options": options, "teachers": teachers or (), "resume": resume}
     try:
         fit(chosen, faces, run, **how, progress=err.is_terminal, report=report)

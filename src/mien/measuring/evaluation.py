@@ -137,6 +137,8 @@ class Report:
         scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins"), joined by ", ".
         twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
         notes: What a reader must know beside the numbers.
+        twin_share: Share of the right answers (first view, all rows) that are on twins, in [0, 1]: as much of the
+            score as memory of Training could explain at most; None where twins are none or not known.
         probabilities: Single-view probabilities, for plots; not part of the JSON.
         labels: The truth beside them.
     """
@@ -148,12 +150,13 @@ class Report:
     twins: int | None
     labels_of: Labels = "fer2013"
     notes: list[str] = field(default_factory=list)
+    twin_share: float | None = None
     probabilities: Any = field(default=None, repr=False, compare=False)
     labels: Any = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        keep = {k: getattr(self, k) for k in ("model", "split", "labels_of", "data", "twins", "notes")}
+        keep = {k: getattr(self, k) for k in ("model", "split", "labels_of", "data", "twins", "twin_share", "notes")}
         return keep | {"scores": {name: asdict(scores) for name, scores in self.scores.items()}}
 
     def to_json(self) -> str:
@@ -263,7 +266,7 @@ def evaluate_predictions(
         NotFound, InputError: As `evaluate`.
     """
     rows = _labelled(faces, split, labels)
-    found = _read_predictions(Path(path))
+    found = read_predictions(Path(path))
     if missing := [int(row) for row in rows.rows if int(row) not in found]:
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
     probabilities = np.array([found[int(row)] for row in rows.rows])
@@ -298,13 +301,21 @@ def _report(
     if split == "Training":
         notes.append("Training rows are learned from: this score says nothing about new faces.")
     parts = {"all": np.ones(len(rows), bool)}
-    twins = None
+    twins = twin_share = None
+    first = next(iter(views.values()))
     if "Training" in faces.splits and split != "Training":
         twin = rows.twins_in(faces.split("Training"))
         twins = int(twin.sum())
         if 0 < twins < len(rows):
             parts["without twins"] = ~twin
         notes.append(f"{twins:,} of {len(rows):,} images have an exact twin in Training.")
+        hits = metrics.correct(first, rows.labels)
+        if twins and hits.any():
+            twin_share = float((hits & twin).sum() / hits.sum())
+            notes.append(
+                f"{twin_share:.1%} of the right answers ({next(iter(views))}) are on those twins: "
+                "so much of the score memory alone could explain at most."
+            )
     else:
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
     if binary:
@@ -320,7 +331,7 @@ def _report(
         for part, where in parts.items()
     }
     data = {"file": Path(faces.source).name, "sha256": faces.checksum}
-    return Report(name, split, data, scores, twins, labels, notes, next(iter(views.values())), rows.labels)
+    return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
 
 
 def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
@@ -353,7 +364,13 @@ def _label_notes(rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarra
     return notes
 
 
-def _read_predictions(path: Path) -> dict[int, list[float]]:
+def read_predictions(path: Path) -> dict[int, list[float]]:
+    """The probabilities in a CSV of `write_predictions`, by row number.
+
+    Raises:
+        FileError: The table cannot be read.
+        Damaged: It is no such table.
+    """
     found = {}
     try:
         with open(path, newline="", encoding="utf-8") as file:

@@ -88,6 +88,14 @@ class FaceSet:
         known = {image.tobytes() for image in other.images}
         return np.fromiter((image.tobytes() in known for image in self.images), bool, len(self))
 
+    def twin_groups(self) -> list[Int64[np.ndarray, "k"]]:
+        """Indices of the rows that share all their pixels, a group for each picture that stands more than once."""
+        places: dict[bytes, list[int]] = {}
+        for k, image in enumerate(self.images):
+            places.setdefault(image.tobytes(), []).append(k)
+        return [np.array(group, np.int64) for group in places.values() if len(group) > 1]
+
+
 
 def misfit(images: Any, labels: Any, splits: Any, rows: Any, votes: Any) -> str:
     """Which array does not belong with the others in a FaceSet, in words; nothing where all do."""

@@ -1,5 +1,7 @@
 """Pictures of scores: confusion matrix, learning curves, reliability and coverage. Needs matplotlib.
 
+And contact sheets of faces, which need nothing.
+
 Figures are made without pyplot, so that nothing global changes and nothing opens a window.
 """
 
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
 
 from mien.errors import MissingExtra
 from mien.expressions import Expression
@@ -111,3 +115,37 @@ def save_report(report: Report, folder: str | PathLike[str]) -> list[Path]:
         save(reliability(report), folder / "reliability.png"),
         save(coverage(report), folder / "coverage.png"),
     ]
+
+
+def contact_sheet(
+    groups: Sequence[Sequence[UInt8[np.ndarray, "48 48"]]], captions: Sequence[str], *, width: int = 16
+) -> Image.Image:
+    """Faces in rows at twice their size, a group beside each other in one frame, its caption below.
+
+    Args:
+        groups: Grey faces; a group of more than `width` is cut.
+        captions: A few words for each group, cut to its width.
+        width: Faces in a row.
+    """
+    side, gap, line = 96, 8, 14
+    places, x, y = [], 0, 0
+    for group in groups:
+        count = min(len(group), width)
+        if x + count > width:
+            x, y = 0, y + 1
+        places.append((x, y))
+        x += count
+    step = side + gap + line
+    sheet = Image.new("L", (width * (side + gap) + gap, (y + 1) * step + gap), 255)
+    draw = ImageDraw.Draw(sheet)
+    for group, caption, (column, row) in zip(groups, captions, places, strict=True):
+        left, top, count = gap + column * (side + gap), gap + row * step, min(len(group), width)
+        right = left + count * (side + gap) - gap
+        for k, face in enumerate(group[:count]):
+            sheet.paste(Image.fromarray(face).resize((side, side)), (left + k * (side + gap), top))
+        draw.rectangle((left - 2, top - 2, right + 1, top + side + 1), outline=150)
+        shown = caption.encode("ascii", "backslashreplace").decode()
+        while shown and draw.textlength(shown) > right - left:
+            shown = shown[:-1]
+        draw.text((left, top + side + 3), shown, fill=60)
+    return sheet

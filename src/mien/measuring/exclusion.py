@@ -1,0 +1,104 @@
+"""Lists of rows that training and evaluation leave out: a small csv of row numbers and reasons.
+
+A list belongs to one data set: it carries the checksum of that set's pixels, so that it fits the same faces whatever
+form they are read from, with or without votes, and no others.
+"""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.errors import Damaged, FileError, InputError
+from mien.measuring.faceset import FaceSet
+from mien.storage import write_whole
+
+_FIRST = "# {count} of {total} rows to leave out, pixels sha-256 {checksum}"
+_PATTERN = re.compile(r"# (\d+) of (\d+) rows to leave out, pixels sha-256 ([0-9a-f]{64})")
+_COLUMNS = ["row", "reason"]
+
+
+def fingerprint(faces: FaceSet) -> str:
+    """SHA-256 of the pixels and row numbers of a whole data set."""
+    digest = sha256(np.ascontiguousarray(faces.images).data)
+    digest.update(np.ascontiguousarray(faces.rows, np.int64).data)
+    return digest.hexdigest()
+
+
+def write_exclusions(path: str | PathLike[str], faces: FaceSet, reasons: Mapping[int, Sequence[str]]) -> Path:
+    """Write a list of rows to leave out, whole or not at all.
+
+    Args:
+        path: A line that tells the data set, the columns `row` and `reason`, then a line for each row.
+        faces: The whole data set.
+        reasons: Words for why, by row number; several are written with blanks between.
+    """
+
+    def write(file: Any) -> None:
+        file.write(_FIRST.format(count=len(reasons), total=len(faces), checksum=fingerprint(faces)) + "\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows([row, " ".join(reasons[row])] for row in sorted(reasons))
+
+    return write_whole(path, write)
+
+
+def exclude(faces: FaceSet, path: str | PathLike[str], *, split: str | None = None) -> FaceSet:
+    """A data set without the rows of a list.
+
+    Args:
+        faces: The whole data set that the list was made for.
+        path: What `write_exclusions` wrote.
+        split: Leave rows out of this split only. An evaluation needs all of Training to look for twins there.
+
+    Returns:
+        The rest. Its source names the list; its checksum is that of the data's and the list's, as hex, one after the
+        other, so that a run cannot be resumed with another list.
+
+    Raises:
+        FileError: The list cannot be read.
+        Damaged: It is no such list, or not whole.
+        InputError: It was made for another data set, or leaves nothing.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    total, checksum, listed = _parse(path, content)
+    if total != len(faces):
+        raise InputError(f"{path} was made for a data set of {total:,} rows, but {faces.source} has {len(faces):,}")
+    if checksum != fingerprint(faces):
+        raise InputError(f"{path} was made for other faces than those of {faces.source}; make one with mien data audit")
+    if unknown := set(listed) - set(faces.rows.tolist()):
+        raise Damaged(f"{path} names row {min(unknown)}, which is not in {faces.source}")
+    out = np.isin(faces.rows, listed)
+    if split is not None:
+        out &= faces.splits == split
+    if out.all():
+        raise InputError(f"{path} leaves no row of {faces.source}")
+    both = sha256((faces.checksum + sha256(content).hexdigest()).encode()).hexdigest()
+    return replace(faces.take(~out), source=f"{faces.source} without {path.name}", checksum=both)
+
+
+def _parse(path: Path, content: bytes) -> tuple[int, str, list[int]]:
+    """The number of rows and the checksum of the data that a list is for, and the rows that it lists."""
+    lines = content.decode("utf-8", "replace").splitlines()
+    first = _PATTERN.fullmatch(lines[0]) if lines else None
+    if first is None or lines[1:2] != [",".join(_COLUMNS)]:
+        raise Damaged(f"{path} is no list of rows to leave out; make one with: mien data audit FILE --write-clean FILE")
+    listed = []
+    for number, line in enumerate(lines[2:], 3):
+        row = line.partition(",")[0]
+        if not row.isdecimal():
+            raise Damaged(f"{path}, line {number}: expected a row number, but got {row!r}")
+        listed.append(int(row))
+    if len(listed) != int(first[1]):
+        raise Damaged(f"{path} is not whole: it lists {len(listed):,} rows, expected {int(first[1]):,}")
+    return int(first[2]), first[3], listed

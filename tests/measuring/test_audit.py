@@ -1,0 +1,275 @@
+"""What an audit says of made-up data, and each of its numbers on the real csv against a count of a few lines."""
+
+import csv
+import json
+from collections import Counter, defaultdict
+from dataclasses import replace
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.errors import InputError, MissingExtra, NotFound
+from mien.expressions import EXPRESSIONS
+from mien.measuring.audit import Audit, audit
+from mien.measuring.data import load
+from mien.measuring.evaluation import write_predictions
+from mien.measuring.faceset import FaceSet
+from mien.measuring.findings import Finding
+from mien.measuring.near import near_twins
+from mien.reading.recognizer import model_files
+
+
+def found(done: Audit, reason: str) -> Finding:
+    return next(finding for finding in done.findings if finding.reason == reason)
+
+
+# Made-up data
+
+
+def test_twins_and_the_copy_that_is_kept(small_faces: FaceSet) -> None:
+    done = audit(small_faces, quick=True)
+    twin = found(done, "twin")
+    assert twin.numbers == {
+        "groups": 7,
+        "images": 14,
+        "copies beyond the first": 7,
+        "groups in more than one split": 7,
+        "images of PublicTest in Training": 7,
+        "images of PrivateTest in Training": 0,
+    }
+    assert twin.drop == tuple(range(7))  # of Training; PublicTest stays whole
+    assert done.exclusions(small_faces) == {k: ["twin"] for k in range(7)}
+    assert done.counts["PrivateTest"]["unlabelled"] == 14
+
+
+def test_conflicts_count_known_labels_alone(small_faces: FaceSet) -> None:
+    labels = small_faces.labels.copy()
+    labels[0] = (labels[98] + 1) % 7
+    labels[99] = -1
+    done = audit(replace(small_faces, labels=labels), quick=True)
+    conflict = found(done, "conflict")
+    assert conflict.groups == ((0, 98),)
+    assert conflict.drop == (0, 98)
+    assert conflict.numbers == {"groups": 1, "images": 2, "groups with a hidden label that may conflict": 1}
+    assert done.exclusions(small_faces, ["conflict"]) == {0: ["conflict"], 98: ["conflict"]}
+
+
+def test_flat_images_are_listed(small_faces: FaceSet) -> None:
+    images = small_faces.images.copy()
+    images[20] = 7
+    images[30, :, :24], images[30, :, 24:] = 100, 110
+    flat = found(audit(replace(small_faces, images=images), quick=True), "flat")
+    assert flat.groups == ((20,), (30,))
+    assert flat.notes == ("Training 20, neutral, deviation 0.0", "Training 30, fear, deviation 5.0")
+
+
+def test_votes_outvote_labels_and_faces(small_faces: FaceSet) -> None:
+    votes = np.zeros((140, 10), np.uint8)
+    votes[:, 0] = 10  # neutral
+    votes[1, :] = [4, 0, 0, 0, 0, 0, 0, 0, 0, 6]
+    votes[6, :] = [5, 5, 0, 0, 0, 0, 0, 0, 0, 0]
+    votes[139] = 0
+    done = audit(replace(small_faces, votes=votes), quick=True)
+    assert found(done, "no-face").groups == ((1,),)
+    vote = found(done, "vote")
+    neutral = int((small_faces.labels == 6).sum())
+    assert vote.numbers["labelled images with votes"] == 126
+    assert vote.numbers["with a majority for one of the seven"] == 124
+    assert vote.numbers["outvoted"] == 126 - neutral - 1
+    assert done.votes is not None
+    assert done.votes["agree"] == neutral
+    assert done.votes["agreement"][5:] == [1, 1, 0, 0, 0, 124]
+    assert done.votes["entropy_bits"]["neutral"] == pytest.approx(1 / neutral, abs=1e-4)
+
+
+def test_without_votes_there_is_nothing_about_them(small_faces: FaceSet) -> None:
+    done = audit(replace(small_faces, votes=None), quick=True)
+    assert done.votes is None
+    assert [finding.reason for finding in done.findings] == ["twin", "conflict", "flat"]
+    assert len(done.left_out) == 1
+    assert len(done.exclusions(small_faces)) == 7
+    with pytest.raises(NotFound, match="no finding 'label'"):
+        done.exclusions(small_faces, ["label"])
+
+
+def test_a_whole_audit(small_faces: FaceSet, tmp_path: Path) -> None:
+    """Near twins, faces and doubts too: mirrored copies of Training rows in PublicTest, swapped labels."""
+    pytest.importorskip("cleanlab")
+    noise = np.random.default_rng(0).normal(0, 1, (140, 48, 48))
+    images = np.stack([(128 + 300 * cv2.GaussianBlur(each, (0, 0), 2)).clip(0, 255).astype(np.uint8) for each in noise])
+    images[110] = images[10][:, ::-1]
+    images[111] = images[11]
+    labels = small_faces.labels.copy()
+    labels[[50, 60]] = (labels[[50, 60]] + 1) % 7
+    faces = replace(small_faces, images=images, labels=labels, votes=None)
+    sure = np.full((140, 7), 0.02)
+    sure[np.arange(140), np.arange(140) % 7] = 0.88
+    table = write_predictions(tmp_path / "p.csv", faces, sure)
+    done = audit(faces, probabilities=table)
+    near = found(done, "near-twin")
+    assert near.groups == ((10, 110),)
+    assert near.drop == (10,)
+    assert near.numbers["mirrored pairs"] == 1
+    assert near.numbers["images of PublicTest with a near twin, but no exact one, in Training"] == 1
+    assert found(done, "no-face-found").numbers == {"images looked at": 140, "images": 140}
+    assert sorted(found(done, "label").drop) == [50, 60]
+    assert found(done, "label").numbers["labelled images looked at"] == 126
+    assert set(done.exclusions(faces)) == {11, 111}  # estimates are left out only when asked for
+    json.dumps(done.to_dict(faces))
+
+
+def test_too_few_images_for_doubts_are_said(small_faces: FaceSet) -> None:
+    pytest.importorskip("cleanlab")
+    done = audit(small_faces.take(np.arange(14)))
+    assert "label" not in [finding.reason for finding in done.findings]
+    assert any("each with 5 images or more" in what for what in done.left_out)
+
+
+def test_mistakes_are_told_first(small_faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no doubtful labels"):
+        audit(small_faces, quick=True, probabilities=tmp_path / "p.csv")
+    with pytest.raises(InputError, match="at least one row"):
+        audit(small_faces.take([]))
+    monkeypatch.setattr("mien.measuring.audit.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"--quick goes without.*mien\[audit\]"):
+        audit(small_faces)
+    assert audit(small_faces, quick=True).findings
+
+
+# The real csv
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple[list[dict[str, str]], list[list[int]], dict[str, Any], FaceSet]:
+    """The rows of both files by the standard library, and the JSON of an audit of them."""
+    import os
+
+    if not os.environ.get("MIEN_FER2013"):
+        pytest.skip("MIEN_FER2013 does not name a fer2013.csv")
+    path = Path(os.environ["MIEN_FER2013"])
+    plus = path.with_name("fer2013new.csv")
+    if not plus.exists():
+        pytest.skip("there is no fer2013new.csv beside it")
+    with open(path, newline="") as file:
+        rows = [{key.strip().lower(): value for key, value in row.items()} for row in csv.DictReader(file)]
+    with open(plus, newline="") as file:
+        votes = [[int(cell or 0) for cell in line[2:]] for line in list(csv.reader(file))[1:]]
+    faces = load(path, ferplus=plus, cache=False)
+    return rows, votes, audit(faces, quick=True).to_dict(faces), faces
+
+
+NAMES = [str(e) for e in EXPRESSIONS]
+PLUS = ["neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt", "unknown", "NF"]
+
+
+def test_real_counts(real: Any) -> None:
+    rows, _, told, _ = real
+    counted = Counter((row["usage"], NAMES[int(row["emotion"])] if row["emotion"] else "unlabelled") for row in rows)
+    assert {(s, e): n for s, table in told["counts"].items() for e, n in table.items() if n} == dict(counted)
+    assert told["data"]["rows"] == len(rows)
+
+
+def test_real_twins_and_conflicts(real: Any) -> None:
+    rows, _, told, _ = real
+    places = defaultdict(list)
+    for k, row in enumerate(rows):
+        places[row["pixels"]].append(k)
+    groups = [group for group in places.values() if len(group) > 1]
+    usage, label = [row["usage"] for row in rows], [row["emotion"] for row in rows]
+    in_training = {row["pixels"] for row in rows if row["usage"] == "Training"}
+    known = [{label[k] for k in group} - {""} for group in groups]
+    conflicts = [group for group, labels in zip(groups, known, strict=True) if len(labels) > 1]
+    twin, conflict = told["findings"]["twin"], told["findings"]["conflict"]
+    assert twin["numbers"] == {
+        "groups": len(groups),
+        "images": sum(map(len, groups)),
+        "copies beyond the first": sum(map(len, groups)) - len(groups),
+        "groups in more than one split": sum(len({usage[k] for k in group}) > 1 for group in groups),
+        **{
+            f"images of {split} in Training": sum(r["usage"] == split and r["pixels"] in in_training for r in rows)
+            for split in ("PublicTest", "PrivateTest")
+        },
+    }
+    assert sorted(group["rows"] for group in twin["groups"]) == sorted(groups)
+    assert conflict["numbers"] == {
+        "groups": len(conflicts),
+        "images": sum(map(len, conflicts)),
+        "groups with a hidden label that may conflict": sum(
+            len(labels) < 2 and any(not label[k] for k in group) for group, labels in zip(groups, known, strict=True)
+        ),
+    }
+    assert sorted(group["rows"] for group in conflict["groups"]) == sorted(conflicts)
+    # One copy is left of each picture, and it is of PrivateTest, else of PublicTest, where it stands there.
+    left = Counter(rows[k]["pixels"] for k in set(range(len(rows))) - set(twin["drop"]))
+    assert set(left.values()) == {1}
+    assert len(left) == len(places)
+    order = ["Training", "PublicTest", "PrivateTest"]
+    for group in groups:
+        (kept,) = set(group) - set(twin["drop"])
+        assert order.index(usage[kept]) == max(order.index(usage[k]) for k in group)
+
+
+def test_real_numbers_that_are_known(real: Any) -> None:
+    """What others counted in the whole file; conflicts are fewer where PrivateTest's labels are hidden."""
+    numbers = real[2]["findings"]["twin"]["numbers"]
+    assert [numbers[k] for k in ("groups", "images")] == [1518, 3373]
+    assert [numbers[f"images of {split} in Training"] for split in ("PublicTest", "PrivateTest")] == [280, 288]
+    conflict = real[2]["findings"]["conflict"]["numbers"]
+    hidden = conflict["groups with a hidden label that may conflict"]
+    assert conflict["groups"] <= 60 <= conflict["groups"] + hidden
+
+
+def test_real_flat_images(real: Any) -> None:
+    rows, _, told, _ = real
+    flat = [k for k, row in enumerate(rows) if np.fromstring(row["pixels"], int, sep=" ").std() < 6]
+    assert sorted(told["findings"]["flat"]["drop"]) == flat
+    assert told["findings"]["flat"]["numbers"] == {"images": len(flat)}
+
+
+def test_real_votes(real: Any) -> None:
+    rows, votes, told, _ = real
+    labelled = [(NAMES[int(r["emotion"])], v) for r, v in zip(rows, votes, strict=True) if r["emotion"] and any(v)]
+    most = [PLUS[v.index(max(v))] for _, v in labelled]
+    plus = told["votes"]
+    assert plus["rows"] == len(labelled)
+    assert plus["agree"] == sum(name == voted for (name, _), voted in zip(labelled, most, strict=True))
+    assert plus["agreement"] == [sum(max(v) == n for _, v in labelled) for n in range(11)]
+    table = Counter(zip([name for name, _ in labelled], most, strict=True))
+    assert plus["table"] == [[table[name, voted] for voted in PLUS] for name in NAMES]
+    for name in NAMES:
+        bits = [-sum(n / sum(v) * log2(n / sum(v)) for n in v if n) for label, v in labelled if label == name]
+        assert plus["entropy_bits"][name] == pytest.approx(sum(bits) / len(bits), abs=1e-4)
+    clear = [(name, v) for name, v in labelled if max(v[:7]) >= 6]
+    outvoted = sum(PLUS[v.index(max(v))] != name for name, v in clear)
+    assert told["findings"]["vote"]["numbers"] == {
+        "labelled images with votes": len(labelled),
+        "with a majority for one of the seven": len(clear),
+        "outvoted": outvoted,
+        "share of those with a majority": round(outvoted / len(clear), 4),
+    }
+    faceless = [k for k, v in enumerate(votes) if v[9] >= 6]
+    assert sorted(told["findings"]["no-face"]["drop"]) == faceless
+    assert told["findings"]["no-face"]["numbers"]["images"] == len(faceless)
+    assert told["findings"]["no-face"]["numbers"]["images with votes"] == sum(map(any, votes))
+
+
+def test_real_near_twins_of_a_part(real: Any) -> None:
+    """300 images, 12 of them also darker and cut: most are found, and nothing else among what is new."""
+    pytest.importorskip("sklearn")
+    faces = real[3].take(np.arange(300))
+    altered = [cv2.resize(image[2:46, 1:45], (48, 48)) // 2 + 20 for image in faces.images[40:52]]
+    both = replace(
+        faces,
+        images=np.concatenate([faces.images, np.stack(altered).astype(np.uint8)]),
+        labels=np.concatenate([faces.labels, faces.labels[40:52]]),
+        splits=np.array(["Training"] * 312),
+        rows=np.arange(312),
+        votes=None,
+    )
+    new = {(pair.first, pair.second) for pair in near_twins(both, model_files()["mien-small"]) if pair.second >= 300}
+    assert new <= {(40 + k, 300 + k) for k in range(12)}
+    assert len(new) >= 10
