@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, load_faces, out, predictor
+from mien.cli.console import Checkpoint, Data, FerPlus, Json, SkipBad, Split, err, load_faces, out, predictor
+
+if TYPE_CHECKING:
+    from mien.measuring.faceset import FaceSet
 
 
 def evaluate(
@@ -19,6 +22,9 @@ def evaluate(
     checkpoint: Checkpoint = "best",
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
+    corrupt: Annotated[
+        bool, typer.Option("--corrupt", help="Instead: what blur, noise, darkness, ... at five strengths cost.")
+    ] = False,
 ) -> None:
     """Score a model on one split: accuracy with its interval, F1, recalls, calibration, twins apart.
 
@@ -29,6 +35,9 @@ def evaluate(
     from mien.recipes import Recipe
 
     faces = load_faces(data, ferplus, skip_bad)
+    if corrupt:
+        _corrupted(model, checkpoint, faces, split, as_json, plots)
+        return
     if Path(model).suffix == ".csv":
         report = evaluate_predictions(model, faces, split)
     else:
@@ -40,6 +49,25 @@ def evaluate(
         from mien.measuring.plots import save_report
 
         save_report(report, plots)
+
+
+def _corrupted(
+    model: str, checkpoint: str, faces: "FaceSet", split: str, as_json: bool, plots: Path | None
+) -> None:
+    from mien.errors import InputError
+    from mien.measuring.robustness import robustness
+
+    if Path(model).suffix == ".csv":
+        raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
+    asked = predictor(model, checkpoint)
+    threshold = asked.card.threshold if hasattr(asked, "card") else None
+    with err.status(f"{model}: worse pictures") as status:  # a minute or more; shown on a terminal alone
+        report = robustness(asked, faces, split, threshold=threshold, progress=lambda name: status.update(name))
+    sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
+    if plots is not None:
+        from mien.measuring import plots as figures
+
+        figures.save(figures.robustness(report), plots / "robustness.png")
 
 
 def predict(
