@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Where the quality flags come from: how accuracy falls with what each of them measures.
 
-    python benchmarks/quality.py fer2013.csv [--model mien-small] [--flags small blurred ...]
+    python benchmarks/quality.py [fer2013.csv] [--model mien-small] [--flags small blurred ...]
 
 Every flag has a corruption, swept over PublicTest: blur and exposure on the 48 x 48 faces themselves; size, rotation
 and cutting on faces laid on a grey canvas, found and cropped as those of a photo are, against the same faces found
 where nothing is wrong. Where a corruption has cost ten points of accuracy (between two strengths: linearly), the
 median of the flag's measure becomes its limit. Writes benchmarks/results/quality.json, which the limits in
-src/mien/reading/quality.py are held to; flags that are not named keep what stands there.
+src/mien/reading/quality.py are held to, and the tables in docs/quality.md; flags that are not named keep what stands
+there. Without a data set only the tables are written.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import numpy as np
 from mien.measuring import metrics
 from mien.measuring.corruptions import CORRUPTIONS, corrupt
 from mien.measuring.data import load
+from mien.measuring.evaluation import markdown_table
 from mien.measuring.faceset import FaceSet
 from mien.measuring.robustness import KEPT_ACCURACY
 from mien.reading.faces import CenterFace, crop, share_outside
@@ -29,8 +31,11 @@ from mien.reading.quality import FLAGS, measure
 from mien.reading.recognizer import Recognizer, load_model
 
 RESULTS = Path(__file__).parent / "results" / "quality.json"
+PAGE = Path(__file__).parent.parent / "docs" / "quality.md"
+BEGIN, END = "<!-- written by benchmarks/quality.py -->", "<!-- end of what benchmarks/quality.py writes -->"
 WIDTH, HEIGHT, SIDE = 320, 240, 80  # of the canvas, and of a face that nothing is wrong with, in pixels
 LOOK = 160  # longer side at which rotated and cut faces are looked for, as for faces of 160 pixels in a photo of 1280
+SPLITS = ("PublicTest", "Training")
 FALL = 0.10  # of the accuracy, from which a flag is raised
 
 DIRECT = {
@@ -170,7 +175,7 @@ def summary(
 
 def measured(flag: str, recognizer: Recognizer, faces: FaceSet) -> dict[str, Any]:
     """One flag."""
-    splits = {name: faces.split(name) for name in ("PublicTest", "Training")}
+    splits = {name: faces.split(name) for name in SPLITS}
     threshold = recognizer.card.threshold
     if flag in DIRECT:
         chosen = splits["PublicTest"]
@@ -197,21 +202,63 @@ def measured(flag: str, recognizer: Recognizer, faces: FaceSet) -> dict[str, Any
     return summary(flag, sweeps, levels, clean, chosen.labels, threshold)
 
 
+MEANING = {
+    "small": "height of the box, pixels",
+    "blurred": "sharpness, 0 to 4",
+    "dark": "95th percentile of the greys",
+    "bright": "median of the greys",
+    "rotated": "tilt, degrees",
+    "cut": "share of the crop outside the image",
+}
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Limits, and the curves that they are from."""
+    limits, curves = [], []
+    for flag, found in results.items():
+        sign = "from" if FLAGS[flag].above else "up to"
+        kept, raised_one = found["kept"].values()
+        limits.append([
+            f"`{flag}`", MEANING[flag], f"{sign} {found['limit']:.3g}",
+            "; ".join(f"{each['corruption'].split(' (')[0]} {each['strength']:.3g}" for each in found["sweeps"]),
+            *(f"{found['false'][split]['flagged']:.1%} of {found['false'][split]['n']:,}" for split in SPLITS),
+            f"{kept['answered']:.0%}, {kept['right']:.0%} right", f"{raised_one['confidence']:.0%}",
+            f"{raised_one['answered']:.0%}, {raised_one['right']:.0%} right",
+        ])  # fmt: skip
+        for each in found["sweeps"]:
+            curves += [
+                [f"`{flag}`", each["corruption"], f"{p['strength']:g}", f"{p['n']:,}", f"{p['accuracy']:.1%}",
+                 f"{100 * p['fall']:.1f}", f"{p['median']:.3g}", f"{p['flagged']:.0%}"]
+                for p in each["points"]
+            ]  # fmt: skip
+    head = ["flag", "what is measured of a face", "raised", "strength at which ten points are lost",
+            *(f"flagged as they are: {split}" for split in SPLITS), "flagged faces answered at the model's threshold",
+            "confidence they need instead", "then answered"]  # fmt: skip
+    curve_head = ["flag", "corruption", "strength", "n", "accuracy", "points lost", "measure, median", "flagged"]
+    return f"{markdown_table(head, limits)}\n\nThe curves:\n\n{markdown_table(curve_head, curves)}\n"
+
+
+def page(results: dict[str, Any]) -> str:
+    """docs/quality.md with its tables as measured."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    return f"{before}{BEGIN}\n{tables(results)}{END}{rest.split(END)[1]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser.add_argument("data", nargs="?")
     parser.add_argument("--model", default="mien-small")
     parser.add_argument("--flags", nargs="+", default=list(FLAGS), choices=list(FLAGS))
     options = parser.parse_args()
-    faces = load(options.data)
-    for flag in options.flags:
-        found = measured(flag, load_model(options.model), faces)
-        found = {"model": options.model, "threshold": load_model(options.model).card.threshold} | found
+    faces = load(options.data) if options.data else None
+    for flag in options.flags if faces else ():
+        recognizer = load_model(options.model)
+        found = {"model": options.model, "threshold": recognizer.card.threshold} | measured(flag, recognizer, faces)
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results = {name: each for name in FLAGS if (each := found if name == flag else results.get(name))}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        false = ", ".join(f"{name} {each['flagged']:.2%}" for name, each in found["false"].items())
-        print(f"{flag}: limit {found['limit']:.3f}, odds {found['odds']:.2f}; flagged as they are: {false}", flush=True)
+        print(f"{flag}: limit {found['limit']:.4g}, odds {found['odds']:.2f}", flush=True)
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 if __name__ == "__main__":

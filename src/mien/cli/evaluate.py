@@ -55,14 +55,14 @@ def _corrupted(
     model: str, checkpoint: str, faces: "FaceSet", split: str, as_json: bool, plots: Path | None
 ) -> None:
     from mien.errors import InputError
-    from mien.measuring.robustness import robustness
+    from mien.measuring.robustness import evaluate_corrupted
 
     if Path(model).suffix == ".csv":
         raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
     asked = predictor(model, checkpoint)
     threshold = asked.card.threshold if hasattr(asked, "card") else None
     with err.status(f"{model}: worse pictures") as status:  # a minute or more; shown on a terminal alone
-        report = robustness(asked, faces, split, threshold=threshold, progress=lambda name: status.update(name))
+        report = evaluate_corrupted(asked, faces, split, threshold=threshold, progress=lambda name: status.update(name))
     sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
     if plots is not None:
         from mien.measuring import plots as figures

@@ -117,7 +117,7 @@ def _cells(point: Point, clean: Point) -> list[str]:
     ]
 
 
-def robustness(
+def evaluate_corrupted(
     predictor: Predictor,
     faces: FaceSet,
     split: str = SELECTION_SPLIT,

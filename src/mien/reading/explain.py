@@ -4,7 +4,7 @@ It needs nothing of the network but its answers, so it works on any model file. 
 not what a person feels, nor whether the answer is right.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ _ZOOM = 6  # pixels of a picture for each of the crop
 _UNIT = 20  # height of a line of text, in pixels
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Anything that tells expressions of grey faces."""
 
