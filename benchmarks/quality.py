@@ -47,9 +47,9 @@ DIRECT = {
     "bright": {"brighter": (1.5, 1.75, 2.0, 2.5, 3.0)},
 }
 PLACED = {
-    "small": ("side of the face in its photo, pixels", (36.0, 28.0, 24.0), 400),
-    "rotated": ("degrees", (35.0, 45.0, 55.0), 700),
-    "cut": ("share of the face cut off", (0.2, 0.3, 0.4), 700),
+    "small": ("side of the face in its photo, pixels", (36.0, 28.0, 24.0, 20.0), 500),
+    "rotated": ("degrees", (20.0, 35.0, 45.0, 55.0, 70.0), 500),
+    "cut": ("share of the face cut off", (0.1, 0.2, 0.3, 0.4, 0.5), 500),
 }
 """By flag: what a strength is, the strengths, and how many rows are looked for."""
 

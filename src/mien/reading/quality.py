@@ -28,12 +28,12 @@ class Flag:
 
 
 FLAGS = {
-    "small": Flag(24.0, 1.0),  # height of the box, in pixels
+    "small": Flag(26.7, 1.67),  # height of the box, in pixels
     "blurred": Flag(0.38, 1.0),  # sharpness
-    "dark": Flag(38.0, 1.0),  # 95th percentile of the greys
-    "bright": Flag(240.0, 1.0, above=True),  # median of the greys
-    "rotated": Flag(45.0, 1.0, above=True),  # degrees
-    "cut": Flag(0.2, 1.0, above=True),  # share of the crop that lies outside the image
+    "dark": Flag(39.8, 1.0),  # 95th percentile of the greys
+    "bright": Flag(245.3, 1.95, above=True),  # median of the greys
+    "rotated": Flag(36.2, 1.22, above=True),  # degrees
+    "cut": Flag(0.24, 1.0, above=True),  # share of the crop that lies outside the image
 }
 
 
