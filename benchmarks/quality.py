@@ -220,7 +220,7 @@ def tables(results: dict[str, Any]) -> str:
         kept, raised_one = found["kept"].values()
         limits.append([
             f"`{flag}`", MEANING[flag], f"{sign} {found['limit']:.3g}",
-            "; ".join(f"{each['corruption'].split(' (')[0]} {each['strength']:.3g}" for each in found["sweeps"]),
+            "; ".join(f"{each['strength']:.3g}: {each['corruption']}" for each in found["sweeps"]),
             *(f"{found['false'][split]['flagged']:.1%} of {found['false'][split]['n']:,}" for split in SPLITS),
             f"{kept['answered']:.0%}, {kept['right']:.0%} right", f"{raised_one['confidence']:.0%}",
             f"{raised_one['answered']:.0%}, {raised_one['right']:.0%} right",
@@ -231,7 +231,7 @@ def tables(results: dict[str, Any]) -> str:
                  f"{100 * p['fall']:.1f}", f"{p['median']:.3g}", f"{p['flagged']:.0%}"]
                 for p in each["points"]
             ]  # fmt: skip
-    head = ["flag", "what is measured of a face", "raised", "strength at which ten points are lost",
+    head = ["flag", "what is measured of a face", "raised", "ten points are lost at",
             *(f"flagged as they are: {split}" for split in SPLITS), "flagged faces answered at the model's threshold",
             "confidence they need instead", "then answered"]  # fmt: skip
     curve_head = ["flag", "corruption", "strength", "n", "accuracy", "points lost", "measure, median", "flagged"]

@@ -29,7 +29,7 @@ class Flag:
 
 FLAGS = {
     "small": Flag(26.7, 1.67),  # height of the box, in pixels
-    "blurred": Flag(0.38, 1.0),  # sharpness
+    "blurred": Flag(0.392, 2.09),  # sharpness
     "dark": Flag(39.8, 1.0),  # 95th percentile of the greys
     "bright": Flag(245.3, 1.95, above=True),  # median of the greys
     "rotated": Flag(36.2, 1.22, above=True),  # degrees
