@@ -8,6 +8,7 @@
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -32,7 +33,7 @@ def text(card: Card, path: Path) -> str:
         math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer if tensor.dims
     )
     calibration = card.scores["calibration"]
-    scores = {name: Scores(**values) for name, values in card.scores["PublicTest"].items()}
+    scores = {name: _scores(values) for name, values in card.scores["PublicTest"].items()}
     first = scores["single view, all"]
     votes = (
         "A second head learned the FER+ vote shares of the same rows (extra annotations, no extra images) and was cut "
@@ -90,6 +91,11 @@ True expression by row, answer by column (single view, all rows):
 """
 
 
+def _scores(values: dict[str, Any]) -> Scores:
+    """What JSON made of scores: its lists stand for pairs too."""
+    return Scores(**values | {"interval": tuple(values["interval"])})
+
+
 def _risk_coverage(curve: list[list[float]]) -> str:
     """What is right when only the surest faces are answered."""
     rows = [[f"{share:.0%}", f"{accuracy:.1%}", f"{confidence:.0%}"] for share, accuracy, confidence in curve]
@@ -102,7 +108,7 @@ def _precisions(card: Card) -> str:
         return ""
     rows = []
     for name, scores in (("float32", card.scores["before"]), (card.precision, card.scores)):
-        single = Scores(**scores["PublicTest"]["single view, all"])
+        single = _scores(scores["PublicTest"]["single view, all"])
         rows.append([
             name, f"{single.accuracy:.2%}", f"{single.nll:.3f}", f"{single.ece:.2%}",
             f"{scores['calibration']['ece_cross_fitted']:.2%}",

@@ -44,11 +44,12 @@ def read(
     found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
-    pictures = [(folder, make) for folder, make in ((draw, _draw), (explain, _explain)) if folder is not None]
+    kinds = ((draw, _draw, "annotated copies"), (explain, _explain, "what the answers rest on"))
+    pictures = [(folder, make, what) for folder, make, what in kinds if folder is not None]
     taken = {_place(path) for path in found if pictures and isinstance(path, Path)}
 
     def keep(photo: "Photo", image: Any) -> None:
-        for folder, make in pictures:
+        for folder, make, _ in pictures:
             make(photo, image, recognizer, partial(_free_name, folder, Path(photo.source), taken))
 
     table = _faces_table()
@@ -69,15 +70,14 @@ def read(
         out.print(table)
     for file in tables:
         write_table(file, rows)
-    for folder, make in pictures:
+    for folder, _, what in pictures:
         if folder.is_dir() and rows and not as_json:
-            out.print(Text(f"{make.__doc__}: {folder}"))
+            out.print(Text(f"{what}: {folder}"))
     if failures:
         raise typer.Exit(1)
 
 
 def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:
-    """annotated copies"""
     from mien.reading.draw import draw
     from mien.reading.images import save_image
 
@@ -87,7 +87,6 @@ def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[
 
 
 def _explain(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:
-    """what the answers rest on"""
     from mien.reading.explain import draw_map, occlusion_map
     from mien.reading.faces import crop
     from mien.reading.images import save_image

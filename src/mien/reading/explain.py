@@ -19,6 +19,7 @@ MASKS = 1500
 GRID = 6  # cells of a mask along a side of the face
 _ZOOM = 6  # pixels of a picture for each of the crop
 _UNIT = 20  # height of a line of text, in pixels
+_FOR, _AGAINST = np.array([214, 40, 40], np.float32), np.array([40, 90, 200], np.float32)  # red, blue
 
 
 @runtime_checkable
@@ -112,7 +113,3 @@ def draw_map(
     below = f"red speaks for {reading.expression}, blue against; full colour: {most:.1f} nats"
     pen.text((_UNIT, size + 3.5 * _UNIT), below, "black", font, anchor="lm")
     return np.asarray(canvas)
-
-
-_FOR = np.array([214, 40, 40], np.float32)
-_AGAINST = np.array([40, 90, 200], np.float32)
