@@ -214,6 +214,35 @@ def test_an_audit_and_an_evaluation_without_what_it_listed(small_csv: Path, tmp_
     assert "made for other faces" in refused.stderr
 
 
+def test_corrupt_is_a_table_and_a_plot(small_csv: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    done = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--plots", tmp_path / "plots")
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| jpeg \| \d+ \(quality\) \|", done.stdout, re.MULTILINE)) == 5
+    assert (tmp_path / "plots" / "robustness.png").stat().st_size > 10_000
+    (tmp_path / "p.csv").write_text("")
+    refused = mien("evaluate", tmp_path / "p.csv", "--data", small_csv, "--corrupt")
+    assert refused.returncode == 2
+    assert "table of answers" in refused.stderr
+
+
+def test_explain_and_draw_write_beside_photos_and_never_over_them(collins: Path, tmp_path: Path) -> None:
+    """Also where a photo has just the name that a picture of another one wants."""
+    (tmp_path / "deep").mkdir()
+    photos = [tmp_path / name for name in ("a.jpg", "a-face-1.png", "deep/a.jpg")]
+    for photo in photos:
+        photo.write_bytes(collins.read_bytes())
+    done = mien("read", *photos, "--explain", tmp_path, "--draw", tmp_path / "deep")
+    assert done.returncode == 0, done.stderr
+    assert all(photo.read_bytes() == collins.read_bytes() for photo in photos)
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file() and path not in photos}
+    assert made == {
+        "a-face-1-2.png", "a-face-1-face-1.png", "a-face-1-3.png",
+        "deep/a-2.jpg", "deep/a-face-1.png", "deep/a-3.jpg",
+    }  # fmt: skip
+    assert Image.open(tmp_path / "a-face-1-2.png").size == (636, 388)
+
+
 def test_skip_bad_counts_what_it_drops(small_csv: Path) -> None:
     with open(small_csv, "a") as file:
         file.write("3,1 2 3,Training\n")

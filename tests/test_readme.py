@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from mien.reading.bulk import read_photos
-from mien.reading.recognizer import load_model
+from mien.reading.recognizer import load_model, model_files
 from mien.reading.tables import Photo, to_object
 
 ROOT = Path(__file__).parent.parent
@@ -59,9 +59,9 @@ def test_verbs_it_uses_exist(verb: str) -> None:
     assert data_app.registered_commands
 
 
-def script(name: str) -> ModuleType:
-    """A script of benchmarks/, imported: it is in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+def script(name: str, folder: str = "benchmarks") -> ModuleType:
+    """A script of benchmarks/ or tools/, imported: it is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -81,3 +81,15 @@ def test_the_table_of_the_seed_systems_is_what_was_measured() -> None:
 def test_the_scoreboard_is_what_was_measured() -> None:
     board = script("scoreboard")
     assert board.PAGE.read_text(encoding="utf-8") == board.page()
+
+
+def test_the_page_on_quality_is_what_was_measured() -> None:
+    quality = script("quality")
+    results = json.loads(quality.RESULTS.read_text(encoding="utf-8"))
+    assert quality.PAGE.read_text(encoding="utf-8") == quality.page(results)
+
+
+@pytest.mark.parametrize("path", model_files().values(), ids=lambda path: path.stem)
+def test_the_cards_are_what_was_measured(path: Path) -> None:
+    card = script("model_card", "tools")
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == card.text(card.Recognizer(path).card, path)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Write the card of a model from the scores inside its file, so that no number is typed by hand.
 
+    mien evaluate mien-small --data fer2013.csv --corrupt --json > benchmarks/results/mien-small-corrupt.json
     python tools/model_card.py src/mien/models/mien-small.onnx
 """
 
@@ -8,13 +9,17 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from mien.expressions import EXPRESSIONS
 from mien.measuring.evaluation import Scores, confusion_table, markdown_table, scores_table
+from mien.measuring.robustness import Robustness
 from mien.reading.recognizer import Card, Recognizer
 from mien.recipes import Recipe
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
 def main(path: Path) -> None:
@@ -29,7 +34,7 @@ def text(card: Card, path: Path) -> str:
         math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer if tensor.dims
     )
     calibration = card.scores["calibration"]
-    scores = {name: Scores(**values) for name, values in card.scores["PublicTest"].items()}
+    scores = {name: _scores(values) for name, values in card.scores["PublicTest"].items()}
     first = scores["single view, all"]
     votes = (
         "A second head learned the FER+ vote shares of\n  the same rows (extra annotations, no extra images) and was "
@@ -76,14 +81,16 @@ True expression by row, answer by column (single view, all rows):
   {calibration["coverage"]:.1%} of PublicTest is answered and {calibration["accuracy_kept"]:.1%} of that is right.
 
 {_risk_coverage(calibration["risk_coverage"])}
-{_precisions(card)}
+{_precisions(card)}{_worse_pictures(card)}
 ## Limits
 
 - It reads the *expression* in a picture, as untrained taggers named it. That is not what a person feels.
 - FER2013 came from web searches for emotion words: posed faces, film stills, few children, few old people, an
   unknown share of each skin tone, and labels that people themselves agree on about two times in three. Nobody knows
   the demographics of its images, so nobody can say how unequal the errors are.
-- Small, dark, turned or covered faces are read worse than the scores say; `small` and `cut` are flagged.
+- Small, blurred, dark, tilted or covered faces are read worse than the scores say. Readings flag what can be measured
+  of a face: `small`, `blurred`, `dark`, `bright`, `rotated`, `cut` (`docs/quality.md`). Noise, heavy compression and
+  what covers a face are not flagged.
 - Not for decisions about people: hiring, policing, schooling, health, insurance. Ask people before you read their
   faces.
 """
@@ -109,6 +116,11 @@ def _scaling(card: Card) -> str:
     return ", ".join(f"{label} {temperature:.2f} and {bias:+.2f}" for label, temperature, bias in each)
 
 
+def _scores(values: dict[str, Any]) -> Scores:
+    """What JSON made of scores: its lists stand for pairs too."""
+    return Scores(**values | {"interval": tuple(values["interval"])})
+
+
 def _risk_coverage(curve: list[list[float]]) -> str:
     """What is right when only the surest faces are answered."""
     rows = [[f"{share:.0%}", f"{accuracy:.1%}", f"{confidence:.0%}"] for share, accuracy, confidence in curve]
@@ -121,7 +133,7 @@ def _precisions(card: Card) -> str:
         return ""
     rows = []
     for name, scores in (("float32", card.scores["before"]), (card.precision, card.scores)):
-        single = Scores(**scores["PublicTest"]["single view, all"])
+        single = _scores(scores["PublicTest"]["single view, all"])
         rows.append([
             name, f"{single.accuracy:.2%}", f"{single.nll:.3f}", f"{single.ece:.2%}",
             f"{scores['calibration']['ece_cross_fitted']:.2%}",
@@ -134,6 +146,31 @@ The network was trained in float32 and quantised afterwards: weights to 7 bits f
 PublicTest, single view, each with its own calibration:
 
 {markdown_table(head, rows)}
+"""
+
+
+def _worse_pictures(card: Card) -> str:
+    """What corruptions cost; nothing where that was not measured."""
+    file = RESULTS / f"{card.name}-corrupt.json"
+    if not file.exists():
+        return ""
+    measured = Robustness.from_json(file.read_text(encoding="utf-8"))
+    return f"""
+## On worse pictures
+
+{measured.split} made worse, n = {measured.n:,}, single view: `mien evaluate {card.name} --data fer2013.csv --corrupt`.
+Accuracy, by strength; {measured.clean.accuracy:.1%} as they are:
+
+{measured.short_table()}
+
+<details><summary>Calibration and coverage at each strength</summary>
+
+"Answered" are faces with a confidence of {measured.threshold:.1%} or more; flags, which ask for more, are not counted
+in.
+
+{measured.table()}
+
+</details>
 """
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mien.expressions import Expression as Expression
     from mien.measuring.evaluation import evaluate as evaluate
     from mien.measuring.faceset import FaceSet as FaceSet
+    from mien.measuring.robustness import evaluate_corrupted as evaluate_corrupted
+    from mien.reading.explain import occlusion_map as occlusion_map
     from mien.reading.faces import Face as Face
     from mien.reading.recognizer import Reading as Reading
     from mien.reading.recognizer import Recognizer as Recognizer
@@ -38,7 +40,9 @@ _HOME = {
     "Recipe": "recipes",
     "Recognizer": "reading.recognizer",
     "evaluate": "measuring.evaluation",
+    "evaluate_corrupted": "measuring.robustness",
     "load_model": "reading.recognizer",
+    "occlusion_map": "reading.explain",
     "read": "reading.recognizer",
     "watch": "reading.watch",
 }

@@ -13,7 +13,7 @@ import pytest
 
 from mien.errors import FileError, InputError
 from mien.reading import faces as module
-from mien.reading.faces import CenterFace, Face, crop
+from mien.reading.faces import CenterFace, Face, crop, share_outside
 from mien.reading.images import open_image, resize
 
 
@@ -331,6 +331,29 @@ def test_outside_the_image_its_border_goes_on() -> None:
     square = crop(picture, framed(-30, 6, 48))
     assert (square[:, :26] > 190).all()
     assert (square[:, 36:] < 60).all()
+
+
+@pytest.mark.parametrize("tilt", [0, 10, -40, 120, 180])
+def test_tilt_is_how_far_the_head_leans(tilt: int) -> None:
+    assert framed(100, 100, 200, tilt).tilt == pytest.approx(tilt, abs=0.01)
+    assert Face((0.0, 0.0, 48.0, 48.0), 1.0, ()).tilt == 0
+
+
+@pytest.mark.parametrize(
+    ("face", "share"),
+    [
+        (framed(10, 10, 40), 0),
+        (framed(-10, 10, 40), 0.25),  # beyond one side
+        (framed(-10, 80, 40), 1 - 0.75 * 0.5),  # two sides
+        (framed(-50, -50, 200), 0.75),  # larger than the image
+        (framed(-20, 30, 40, 15), 0.5),  # a tilt that stays does not turn the frame
+        (framed(-20, 30, 40, 60), 0.5),  # turned about a middle on the edge
+        (framed(300, 300, 40), 1),
+        (Face((-10.0, 0.0, 48.0, 48.0), 1.0, ()), 0),  # no landmarks: it is its own crop
+    ],
+)
+def test_the_share_outside_is_what_the_crop_makes_up(face: Face, share: float) -> None:
+    assert share_outside(face, 100, 100) == pytest.approx(share, abs=0.02)
 
 
 def test_training_faces_are_found_and_framed_again(detector: CenterFace, fer2013: Path) -> None:

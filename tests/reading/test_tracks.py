@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from mien.errors import InputError
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
+from mien.reading.quality import needed
 from mien.reading.recognizer import Reading
 from mien.reading.tracks import Tracker, TrackOptions
 
@@ -117,6 +119,16 @@ def test_a_weak_answer_is_uncertain() -> None:
     tracker = Tracker(threshold=0.6)
     assert tracker.update(0.0, [reading(100, 0.55)])[0].uncertain
     assert not tracker.update(9.0, [reading(100, 0.65)])[0].uncertain
+
+
+def test_a_flagged_answer_needs_more_confidence() -> None:
+    tracker = Tracker(threshold=0.6)
+    enough = needed(0.6, ["blurred"])
+    for confidence, uncertain in ((0.62, True), (enough + 0.01, False)):
+        (tracked,) = tracker.update(0.0, [replace(reading(100, confidence), flags=("blurred",))])
+        assert tracked.uncertain is uncertain
+        assert tracked.flags == ("blurred",)
+        tracker = Tracker(threshold=0.6)
 
 
 def test_the_baseline_is_the_face_of_the_first_seconds_by_time() -> None:

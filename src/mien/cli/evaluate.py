@@ -2,13 +2,29 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, Data, Exclude, FerPlus, Json, SkipBad, Split, Views, load_faces, out, predictor
+from mien.cli.console import (
+    Checkpoint,
+    Data,
+    Exclude,
+    FerPlus,
+    Json,
+    SkipBad,
+    Split,
+    Views,
+    err,
+    load_faces,
+    out,
+    predictor,
+)
 from mien.expressions import Labels
+
+if TYPE_CHECKING:
+    from mien.measuring.faceset import FaceSet
 
 
 def evaluate(
@@ -25,6 +41,9 @@ def evaluate(
     views: Annotated[str, typer.Option("--views", help="Score up to: single, mirror or ten views.")] = "mirror",
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
+    corrupt: Annotated[
+        bool, typer.Option("--corrupt", help="Instead: what blur, noise, darkness, ... at five strengths cost.")
+    ] = False,
 ) -> None:
     """Score a model on one split: accuracy with its interval, F1, recalls, calibration, twins apart.
 
@@ -39,6 +58,9 @@ def evaluate(
         from mien.measuring.exclusion import exclude as leave_out
 
         faces = leave_out(faces, exclude, split=split)  # of Training the model may know all: twins are looked for there
+    if corrupt:
+        _corrupted(model, checkpoint, faces, split, as_json, plots)
+        return
     if Path(model).suffix == ".csv":
         report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
     else:
@@ -52,6 +74,25 @@ def evaluate(
         from mien.measuring.plots import save_report
 
         save_report(report, plots)
+
+
+def _corrupted(
+    model: str, checkpoint: str, faces: "FaceSet", split: str, as_json: bool, plots: Path | None
+) -> None:
+    from mien.errors import InputError
+    from mien.measuring.robustness import evaluate_corrupted
+
+    if Path(model).suffix == ".csv":
+        raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
+    asked = predictor(model, checkpoint)
+    threshold = asked.card.threshold if hasattr(asked, "card") else None
+    with err.status(f"{model}: worse pictures") as status:  # a minute or more; shown on a terminal alone
+        report = evaluate_corrupted(asked, faces, split, threshold=threshold, progress=lambda name: status.update(name))
+    sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
+    if plots is not None:
+        from mien.measuring import plots as figures
+
+        figures.save(figures.robustness(report), plots / "robustness.png")
 
 
 def predict(

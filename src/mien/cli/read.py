@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from rich.text import Text
 from mien.cli.console import Json, Model, Views, fail, out, plain_table, printable, progress
 
 if TYPE_CHECKING:
+    from mien.reading.recognizer import Recognizer
     from mien.reading.tables import Photo
 
 
@@ -22,15 +25,16 @@ def read(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a row for each face to this .csv file.")] = None,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as a Parquet file.")] = None,
     draw: Annotated[Path | None, typer.Option("--draw", help="Write annotated copies to this folder.")] = None,
+    explain: Annotated[
+        Path | None, typer.Option("--explain", help="Write to this folder what of each face the answer rests on.")
+    ] = None,
     views: Views = "single",
     size: Annotated[int, typer.Option("--size", help="Look for faces at this longer side only, in pixels.")] = 0,
     min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
 ) -> None:
     """Find the faces in photos and say what each expresses."""
     from mien.reading.bulk import Failure, find_photos, read_photos
-    from mien.reading.draw import draw as annotate
     from mien.reading.faces import CenterFace
-    from mien.reading.images import save_image
     from mien.reading.recognizer import load_model
     from mien.reading.tables import check_form, columns_for, to_object, to_rows, write_table
 
@@ -40,11 +44,13 @@ def read(
     found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
-    taken: set[Path] = set()
+    kinds = ((draw, _draw, "annotated copies"), (explain, _explain, "what the answers rest on"))
+    pictures = [(folder, make, what) for folder, make, what in kinds if folder is not None]
+    taken = {_place(path) for path in found if pictures and isinstance(path, Path)}
 
     def keep(photo: "Photo", image: Any) -> None:
-        if draw is not None:
-            save_image(_free_name(draw, Path(photo.source), taken), annotate(image, photo.readings))
+        for folder, make, _ in pictures:
+            make(photo, image, recognizer, partial(_free_name, folder, Path(photo.source), taken))
 
     table = _faces_table()
     rows: list[dict[str, Any]] = []
@@ -64,21 +70,47 @@ def read(
         out.print(table)
     for file in tables:
         write_table(file, rows, columns_for(recognizer.labels))
-    if draw is not None and draw.is_dir() and taken and not as_json:
-        out.print(Text(f"annotated copies: {draw}"))
+    for folder, _, what in pictures:
+        if folder.is_dir() and rows and not as_json:
+            out.print(Text(f"{what}: {folder}"))
     if failures:
         raise typer.Exit(1)
 
 
-def _free_name(folder: Path, source: Path, taken: set[Path]) -> Path:
-    """A name for the annotated copy that no other copy of this call has."""
+def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:
+    from mien.reading.draw import draw
+    from mien.reading.images import save_image
+
+    source = Path(photo.source)
     suffix = source.suffix.lower() if source.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
-    path, number = folder / f"{source.stem}{suffix}", 1
-    while path in taken or (path.exists() and path.samefile(source)):  # never over the photo itself
+    save_image(free(f"{source.stem}{suffix}"), draw(image, photo.readings))
+
+
+def _explain(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:
+    from mien.reading.explain import draw_map, occlusion_map
+    from mien.reading.faces import crop
+    from mien.reading.images import save_image
+
+    for number, reading in enumerate(photo.readings, 1):
+        face = crop(image, reading.face)
+        weight = occlusion_map(recognizer, face, reading.expression)
+        save_image(free(f"{Path(photo.source).stem}-face-{number}.png"), draw_map(face, weight, reading))
+
+
+def _free_name(folder: Path, source: Path, taken: set[Path], name: str) -> Path:
+    """A place for a picture made of `source` that no photo and no other picture of this call has."""
+    wanted = path = folder / name
+    number = 1
+    while _place(path) in taken or (path.exists() and path.samefile(source)):  # where case makes no difference
         number += 1
-        path = folder / f"{source.stem}-{number}{suffix}"
-    taken.add(path)
+        path = wanted.with_stem(f"{wanted.stem}-{number}")
+    taken.add(_place(path))
     return path
+
+
+def _place(path: Path) -> Path:
+    """The same for every way to name a file's folder."""
+    return path.parent.resolve() / path.name
 
 
 def _faces_table() -> Table:

@@ -5,6 +5,7 @@ And contact sheets of faces, which need nothing.
 Figures are made without pyplot, so that nothing global changes and nothing opens a window.
 """
 
+import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -17,7 +18,9 @@ from PIL import Image, ImageDraw
 from mien.errors import MissingExtra
 from mien.expressions import Expression
 from mien.measuring import metrics
+from mien.measuring.corruptions import CORRUPTIONS
 from mien.measuring.evaluation import Report
+from mien.measuring.robustness import Robustness
 from mien.storage import write_whole
 
 if TYPE_CHECKING:
@@ -149,3 +152,25 @@ def contact_sheet(
             shown = shown[:-1]
         draw.text((left, top + side + 3), shown, fill=60)
     return sheet
+
+
+def robustness(measured: Robustness) -> "Figure":
+    """For each corruption: accuracy, the share that is answered and what of it is right, from clean to severe."""
+    figure = _figure(11, 8)
+    columns = 4
+    grid = figure.subplots(math.ceil(len(measured.points) / columns), columns, sharey=True, squeeze=False).ravel()
+    for axes, (name, points) in zip(grid, measured.points.items(), strict=False):
+        line = [measured.clean, *points.values()]
+        places = range(len(line))
+        axes.axhline(measured.clean.accuracy - 0.1, color="grey", linestyle=":", label="ten points lost")
+        axes.plot(places, [p.accuracy for p in line], "o-", label="accuracy")
+        axes.plot(places, [p.coverage for p in line], "s--", label="answered")
+        axes.plot(places, [p.accuracy_answered or math.nan for p in line], "^-", label="right of what is answered")
+        axes.set_xticks(places, ["clean", *(f"{s:g}" for s in points)], fontsize=8)
+        axes.set(xlabel=CORRUPTIONS[name].unit, title=name, ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    for axes in grid[len(measured.points) :]:
+        axes.axis("off")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="lower right", frameon=False)
+    figure.suptitle(f"{measured.model}, {measured.split} made worse, n = {measured.n:,}")
+    return figure

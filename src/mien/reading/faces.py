@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Complex, Float, Int, UInt8
 
 from mien.errors import FileError, InputError
 from mien.reading.images import grey, resize
@@ -22,6 +22,7 @@ from mien.reading.images import grey, resize
 _FRAME = 1.02  # side of FER2013's frame / height of the detector's box
 _BOX_CENTRE = (0.50, 0.52)  # in that frame
 _LANDMARKS = ((0.32, 0.40), (0.68, 0.40), (0.50, 0.60), (0.36, 0.76), (0.65, 0.75))  # in that frame
+_MODEL = np.array(_LANDMARKS) @ (1, 1j)  # the same as x + iy
 _BOX_TRUST = 0.7  # weight of the box for the frame's place; the landmarks have the rest
 _TILT = np.radians(15)  # what is beyond is turned back; nine of ten heads in FER2013 are within 19 degrees
 
@@ -49,6 +50,11 @@ class Face:
     box: tuple[float, float, float, float]
     score: float
     landmarks: tuple[tuple[float, float], ...]
+
+    @property
+    def tilt(self) -> float:
+        """Degrees by which the head leans, clockwise as seen, in (-180, 180]; 0 where there are no landmarks."""
+        return math.degrees(_tilt(np.array(self.landmarks) @ (1, 1j))) if self.landmarks else 0.0
 
 
 @runtime_checkable
@@ -300,6 +306,26 @@ def crop(image: UInt8[np.ndarray, "H W 3"], face: Face, *, side: int = 48) -> UI
     return grey(resize(np.asarray(region, np.uint8), side, side))
 
 
+def share_outside(face: Face, width: int, height: int) -> float:
+    """How much of a face's `crop` lies outside its image and is made up of its border, in [0, 1].
+
+    Args:
+        face: A face; one without landmarks is taken to be its own crop, which is whole.
+        width, height: Of the image, in pixels.
+    """
+    if not face.landmarks:
+        return 0.0
+    centre, spin = _frame(face)
+    reach = abs(spin) / math.sqrt(2)
+    if reach <= centre.real <= width - reach and reach <= centre.imag <= height - reach:
+        return 0.0
+    corners = centre + spin * np.array([-0.5 - 0.5j, 0.5 - 0.5j, 0.5 + 0.5j, -0.5 + 0.5j])
+    frame = np.stack([corners.real, corners.imag], 1).astype(np.float32)
+    image = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    inside, _ = cv2.intersectConvexConvex(frame, image)
+    return min(1.0, max(0.0, 1 - inside / abs(spin) ** 2))
+
+
 def _frame(face: Face) -> tuple[complex, complex]:
     """The middle of a face's frame in the image, and what turns and scales a vector of the frame into the image.
 
@@ -310,10 +336,13 @@ def _frame(face: Face) -> tuple[complex, complex]:
     if landmarks.shape != (5, 2) or not np.isfinite([*face.box, *landmarks.flat]).all() or min(width, height) <= 0:
         raise InputError(f"expected a box with an extent and five landmarks, but got {face}")
     marks = landmarks @ (1, 1j)
-    model = np.array(_LANDMARKS) @ (1, 1j)
-    # The rotation that fits best, by least squares: Umeyama, IEEE PAMI 13 (1991), in the plane.
-    tilt = float(np.angle(np.vdot(model - model.mean(), marks - marks.mean())))
+    tilt = _tilt(marks)
     spin = _FRAME * height * np.exp(1j * (tilt - np.clip(tilt, -_TILT, _TILT)))
     from_box = complex(x + width / 2, y + height / 2) + spin * (_MIDDLE - complex(*_BOX_CENTRE))
-    from_marks = marks.mean() + spin * (_MIDDLE - model.mean())
+    from_marks = marks.mean() + spin * (_MIDDLE - _MODEL.mean())
     return complex(_BOX_TRUST * from_box + (1 - _BOX_TRUST) * from_marks), complex(spin)
+
+
+def _tilt(marks: Complex[np.ndarray, "5"]) -> float:
+    """The rotation, in radians, that fits best by least squares: Umeyama, IEEE PAMI 13 (1991), in the plane."""
+    return float(np.angle(np.vdot(_MODEL - _MODEL.mean(), marks - marks.mean())))

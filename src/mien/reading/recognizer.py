@@ -19,7 +19,8 @@ from jaxtyping import Float32, UInt8
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
-from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options
+from mien.reading import quality
+from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options, share_outside
 from mien.reading.images import ImageSource, open_image
 
 FORMAT = "mien-2"
@@ -43,10 +44,11 @@ class Reading:
         face: Where it is, in pixels of the upright image.
         expression: The most probable of those the network knows: the seven, or contempt too.
         confidence: Its probability, calibrated, in [0, 1].
-        uncertain: The confidence is below the model's threshold: better take no answer than this one.
+        uncertain: The confidence is below the model's threshold, which is higher for a flagged face: better take no
+            answer than this one.
         probabilities: One number an expression, in their order; they sum to 1.
-        flags: What speaks against trusting it: `small` (fewer pixels than the network takes), `cut` (the face
-            reaches beyond the image).
+        flags: What speaks against trusting it, of `small`, `blurred`, `dark`, `bright`, `rotated` and `cut`: see
+            `mien.reading.quality`.
     """
 
     face: Face
@@ -260,26 +262,30 @@ class Recognizer:
         """`read` for an upright RGB image that is decoded already."""
         faces, crops = self.find_faces(image)
         rows = self.probabilities(crops)
-        return [self.reading(face, row, image.shape[1], image.shape[0]) for face, row in zip(faces, rows, strict=True)]
+        height, width = image.shape[:2]
+        return [
+            self.reading(face, crop, row, width, height) for face, crop, row in zip(faces, crops, rows, strict=True)
+        ]
 
     def find_faces(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"]]:
         """First half of `read_image`: the faces, and each as the network takes it."""
         faces = self.detector.find(image)
         return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
 
-    def reading(self, face: Face, row: Float32[np.ndarray, "C"], width: int, height: int) -> Reading:
+    def reading(
+        self, face: Face, crop: UInt8[np.ndarray, "48 48"], row: Float32[np.ndarray, "C"], width: int, height: int
+    ) -> Reading:
         """What one row of `probabilities` says of a face in an image of `width` x `height` pixels."""
         best = int(row.argmax())
-        x, y, w, h = face.box
-        cut = x < 0 or y < 0 or x + w > width or y + h > height
-        flags = [name for name, raised in (("small", h < SIDE), ("cut", cut)) if raised]
+        outside = share_outside(face, width, height)
+        flags = quality.flags(quality.measure(crop, height=face.box[3], tilt=face.tilt, outside=outside))
         return Reading(
             face=face,
             expression=self.labels[best],
             confidence=float(row[best]),
-            uncertain=bool(row[best] < self.card.threshold),
+            uncertain=bool(row[best] < quality.needed(self.card.threshold, flags)),
             probabilities={e: float(p) for e, p in zip(self.labels, row, strict=True)},
-            flags=tuple(flags),
+            flags=flags,
         )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from mien.errors import InputError, MissingExtra
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
+from mien.reading.quality import needed
 from mien.reading.recognizer import Reading
 
 _T = TypeVar("_T", "_Place", "_Mood")
@@ -101,7 +102,8 @@ class Tracker:
 
     Args:
         options: Gap, smoothing, margin, baseline.
-        threshold: Smoothed confidence below which a reading is called uncertain: `recognizer.card.threshold`.
+        threshold: Smoothed confidence below which a reading is called uncertain: `recognizer.card.threshold`. A flagged
+            face needs more (see `quality.needed`).
 
     Raises:
         MissingExtra: SciPy is not installed.
@@ -200,7 +202,7 @@ class Tracker:
             face=reading.face,
             expression=EXPRESSIONS[mood.shown],
             confidence=confidence,
-            uncertain=confidence < self.threshold,
+            uncertain=confidence < needed(self.threshold, reading.flags),
             probabilities=_named(smoothed),
             flags=reading.flags,
             track=number,

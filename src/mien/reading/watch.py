@@ -160,7 +160,10 @@ class Watch:
         while self._waiting:
             seen = self._waiting.pop(0)
             width, height = seen.picture.size
-            readings = [self.recognizer.reading(face, next(rows), width, height) for face in seen.faces]
+            readings = [
+                self.recognizer.reading(face, crop, next(rows), width, height)
+                for face, crop in zip(seen.faces, seen.crops, strict=True)
+            ]
             tracked = self._tracker.smooth(seen.picture.time_s, seen.tracks, readings)
             yield Frame(seen.picture.number, seen.picture.time_s, width, height, tracked, seen.picture)
 

@@ -64,9 +64,9 @@ class Answer(BaseModel):
 
     expression: str = Field(description="The most probable of the seven.")
     confidence: Probability
-    uncertain: bool = Field(description="The confidence is below the model's threshold: better take no answer.")
+    uncertain: bool = Field(description="The confidence is below the threshold, a higher one for flagged faces.")
     probabilities: Probabilities
-    flags: list[str] = Field(description="small: fewer pixels than the network takes; cut: reaches beyond the image.")
+    flags: list[str] = Field(description="What speaks against it: small, blurred, dark, bright, rotated, cut.")
 
 
 class FaceOut(Answer):
@@ -141,7 +141,7 @@ class ModelOut(BaseModel):
     name: str
     labels: list[str]
     views: str = Field(description="single, mirror or ten: views of each face over which answers are averaged.")
-    threshold: Probability = Field(description="Confidence below which an answer is uncertain.")
+    threshold: Probability = Field(description="Confidence below which an answer is uncertain; flags raise it.")
     temperatures: list[float] = Field(description="What each expression's logit is divided by.")
     biases: list[float] = Field(description="What is added to it then.")
     licence: str = Field(description="Terms of the weights.")

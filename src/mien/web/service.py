@@ -18,7 +18,7 @@ from mien.reading.faces import Face
 from mien.reading.images import grey, open_image, resize
 from mien.reading.recognizer import SIDE, Recognizer, need_seven
 from mien.reading.tables import Photo
-from mien.web.batching import Batcher, Rows
+from mien.web.batching import Batcher, Faces, Rows
 from mien.web.limits import Limits, Refusal, of_image
 from mien.web.metrics import Metrics
 
@@ -95,7 +95,7 @@ class Service:
             Refusal: It cannot be read.
         """
 
-        def find() -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"], tuple[int, ...]]:
+        def find() -> tuple[list[Face], Faces, tuple[int, ...]]:
             image = self._open(content)
             return *self.recognizer.find_faces(image), image.shape
 
@@ -103,7 +103,7 @@ class Service:
             faces, crops, shape = await self.run(find)
         rows = await self._batcher.ask(crops)
         self.metrics.faces.inc(len(faces))
-        return self._photo(source, shape, faces, rows)
+        return self._photo(source, shape, faces, crops, rows)
 
     async def read_crop(self, content: bytes, source: str) -> Photo:
         """Read one encoded image that is a face and nothing else: its edge is the face's box.
@@ -112,21 +112,23 @@ class Service:
             Refusal: It cannot be read.
         """
 
-        def cut() -> tuple[UInt8[np.ndarray, "1 48 48"], tuple[int, ...]]:
+        def cut() -> tuple[Faces, tuple[int, ...]]:
             image = self._open(content)
             same = image.shape[:2] == (SIDE, SIDE)
             return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
 
         with self._batcher.announced():
-            crop, shape = await self.run(cut)
-        rows = await self._batcher.ask(crop)
+            crops, shape = await self.run(cut)
+        rows = await self._batcher.ask(crops)
         self.metrics.faces.inc()
         face = Face(box=(0.0, 0.0, float(shape[1]), float(shape[0])), score=1.0, landmarks=())
-        return self._photo(source, shape, [face], rows)
+        return self._photo(source, shape, [face], crops, rows)
 
-    def _photo(self, source: str, shape: tuple[int, ...], faces: list[Face], rows: Rows) -> Photo:
+    def _photo(self, source: str, shape: tuple[int, ...], faces: list[Face], crops: Faces, rows: Rows) -> Photo:
         height, width = shape[:2]
-        readings = [self.recognizer.reading(face, row, width, height) for face, row in zip(faces, rows, strict=True)]
+        readings = [
+            self.recognizer.reading(*each, width, height) for each in zip(faces, crops, rows, strict=True)
+        ]
         return Photo(source, width, height, self.recognizer.name, readings)
 
     def _open(self, content: bytes) -> UInt8[np.ndarray, "H W 3"]:

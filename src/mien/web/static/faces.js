@@ -7,6 +7,10 @@ export const COLOURS = {
 
 const FLAGS = {
   small: "small in the picture: read with care",
+  blurred: "blurred: read with care",
+  dark: "too dark: read with care",
+  bright: "too bright: read with care",
+  rotated: "tilted far: read with care",
   cut: "cut off by the edge: read with care",
 };
 

@@ -57,7 +57,7 @@ export async function startScores() {
   const paragraphs = [
     element("p", element("strong", "An expression is not an emotion."), " The labels say what strangers saw in a picture. They do not say what a person felt, and mien cannot know it."),
     element("p", element("strong", "A percentage is the model's confidence, calibrated: "), "of many answers given with 80 %, about 80 % should be right. The seven percentages of a face sum to 100."),
-    element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one."),
+    element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one. A face that is small, blurred, dark, bright, tilted or cut off needs more."),
   ];
   const [split, views] = Object.entries(model.scores)[0] ?? [];
   const score = views?.[{ mirror: "with mirror, all", ten: "ten views, all" }[model.views] ?? "single view, all"];
