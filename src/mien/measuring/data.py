@@ -19,8 +19,13 @@ from mien.measuring import cache as store
 from mien.measuring.faceset import FaceSet
 from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, read_faces, read_votes, reading
 from mien.measuring.npy import array_pairs, read_arrays
+from mien.reading.images import image_size
+from mien.storage import need_file
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
+_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"BM")
+_LARGEST_AREA = 16_000_000  # pixels of a picture in a folder: one is decoded by each thread, and all are faces
+_LARGEST_PICTURE = 100_000_000  # bytes
 _LISTED = 5  # damaged rows that a message names
 
 
@@ -160,11 +165,14 @@ def _pictures(root: Path) -> list[Path]:
 
 def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
     """The checksum of an image file, and its face, uint8 (48, 48), or what is wrong with it."""
+    need_file(file, most=_LARGEST_PICTURE)
     with reading(file):
         content = file.read_bytes()
     checksum = sha256(content).digest()
     if not content:
         return checksum, "the file is empty"
+    if reason := _unfit(content):
+        return checksum, reason
     # OpenCV 4 fills what a truncated JPEG lacks with grey and says nothing: look for the end mark.
     cut = content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content
     try:
@@ -177,6 +185,19 @@ def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
         shrinks = max(image.shape) > SIDE
         image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return checksum, image
+
+
+def _unfit(content: bytes) -> str:
+    """Why OpenCV is not asked to decode a picture, which it would whatever its format and size; mostly nothing."""
+    if not content.startswith(_SIGNATURES):
+        return "not a whole JPEG, PNG or BMP image"
+    try:
+        width, height = image_size(content)
+    except Damaged as error:
+        return f"cannot be decoded: {error}"
+    if width * height > _LARGEST_AREA:
+        return f"{width:,} x {height:,} pixels, at most {_LARGEST_AREA:,} are read"
+    return ""
 
 
 def _split_of(file: Path, root: Path) -> str:

@@ -17,13 +17,15 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import EXPRESSIONS
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.storage import check_suffix, write_whole
+from mien.storage import check_suffix, need_file, write_whole
 
 SELECTION_SPLIT = "PublicTest"
 PREDICTIONS = (".csv", ".npz")
 """Suffixes of the files that `write_predictions` writes."""
 
 _COLUMNS = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]  # of its CSV files
+
+_LARGEST = 100_000_000  # bytes of such a file, a million rows
 
 CHUNK = 512
 
@@ -271,6 +273,7 @@ def _report(
 
 def _read_predictions(path: Path) -> dict[int, list[float]]:
     found = {}
+    need_file(path, most=_LARGEST)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
@@ -279,7 +282,8 @@ def _read_predictions(path: Path) -> dict[int, list[float]]:
             for line in reader:
                 row, *values = line
                 found[int(row)] = [float(value) for value in values]
-                if len(values) != len(EXPRESSIONS) or not 0.99 < sum(found[int(row)]) < 1.01:
+                sound = 0.99 < sum(found[int(row)]) < 1.01 and min(found[int(row)]) >= 0
+                if len(values) != len(EXPRESSIONS) or not sound:
                     raise ValueError(f"expected {len(EXPRESSIONS)} probabilities that sum to 1")
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error

@@ -20,7 +20,9 @@ from jaxtyping import Float32, UInt8
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options
+from mien.reading.graphs import MAX_BYTES, check_graph
 from mien.reading.images import ImageSource, open_image
+from mien.storage import need_file, parse_json
 
 FORMAT = "mien-1"
 """Value of the metadata key `format`; another value means a file that this version does not know."""
@@ -28,6 +30,8 @@ FORMAT = "mien-1"
 DEFAULT_MODEL = "mien-small"
 SIDE = 48  # pixels of a network input
 VIEWS = ("single", "mirror")
+PRECISIONS = ("float32", "int8")
+_COLDEST = 1e-3  # temperature; logits by a lower one are not finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +120,33 @@ class Card:
         try:
             card = cls(
                 name=metadata["name"],
-                labels=tuple(Expression(label) for label in json.loads(metadata["labels"])),
+                labels=tuple(Expression(label) for label in parse_json(metadata["labels"])),
                 temperature=float(metadata["temperature"]),
                 threshold=float(metadata["threshold"]),
                 recipe=metadata["recipe"],
-                scores=json.loads(metadata["scores"]),
+                scores=parse_json(metadata["scores"]),
                 licence=metadata["licence"],
                 data_sha256=metadata["data_sha256"],
-                probe=tuple(float(v) for v in json.loads(metadata["probe"])),
+                probe=tuple(float(v) for v in parse_json(metadata["probe"])),
                 precision=metadata.get("precision", "float32"),
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
-        if sorted(card.labels) != sorted(EXPRESSIONS) or not card.temperature > 0:
-            raise Damaged(f"{source} should name the seven expressions and a temperature above 0 in its metadata")
+        if reason := card._senseless():
+            raise Damaged(f"the metadata of {source} make no sense: {reason}")
         return card
+
+    def _senseless(self) -> str:
+        """What is wrong with the values of a card from a file; nothing where all is well."""
+        if sorted(self.labels) != sorted(EXPRESSIONS):
+            return "expected the seven expressions as labels"
+        if not _COLDEST <= self.temperature <= 1 / _COLDEST or not 0 <= self.threshold <= 1:
+            return "expected a temperature above 0 and a threshold in [0, 1]"
+        if len(self.probe) != len(EXPRESSIONS) or not np.isfinite(self.probe).all():
+            return "expected a probe of seven numbers"
+        if not isinstance(self.scores, dict) or self.precision not in PRECISIONS:
+            return f"expected scores by split, and a precision of {' or '.join(PRECISIONS)}"
+        return ""
 
 
 def probe_image() -> UInt8[np.ndarray, "48 48"]:
@@ -149,7 +165,7 @@ class Recognizer:
 
     Raises:
         FileError: The file is missing or cannot be read.
-        Damaged: It is no ONNX model, or none of ours.
+        Damaged: It is no ONNX model, or none of ours, or asks for more than a network for faces needs.
         InputError: Unknown views, or a provider that is not installed.
     """
 
@@ -168,12 +184,13 @@ class Recognizer:
                 f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has "
                 f"{', '.join(ort.get_available_providers())}"
             )
+        need_file(path, most=MAX_BYTES)
         try:
             content = Path(path).read_bytes()
         except OSError as error:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
+        check_graph(content, str(path), SIDE, len(EXPRESSIONS))
         try:
-            # From bytes, so that a model cannot name other files to load.
             self._session = ort.InferenceSession(content, session_options(threads), providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
@@ -211,7 +228,15 @@ class Recognizer:
             )
         if not len(faces):
             return np.empty((0, len(EXPRESSIONS)), np.float32)
-        (logits,) = self._session.run(None, {self._input: faces})
+        try:
+            (logits,) = self._session.run(None, {self._input: faces})
+        except Exception as error:  # as above
+            raise Damaged(f"{self.path} cannot be run on {len(faces)} faces: {error}") from error
+        if logits.shape != (len(faces), len(EXPRESSIONS)) or not np.isfinite(logits).all():
+            raise Damaged(
+                f"{self.path} should give seven finite logits for each of {len(faces)} faces, but gave {logits.shape} "
+                "or numbers that are none; export it again"
+            )
         ordered: Float32[np.ndarray, "B 7"] = logits[:, self._order]
         return ordered
 

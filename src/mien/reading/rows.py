@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mien.errors import Damaged, FileError, InputError
 from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, check_form, write_table
-from mien.storage import need_folder, write_whole
+from mien.storage import need_file, need_folder, parse_json, write_whole
 
 FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the tables of a video."""
@@ -173,7 +173,8 @@ class RowLog:
                 f"{self._notes}"
             )
         try:
-            notes: dict[str, Any] = json.loads(self._notes.read_text(encoding="utf-8"))
+            need_file(self._notes)
+            notes: dict[str, Any] = parse_json(self._notes.read_text(encoding="utf-8"))
             if notes["bytes"] > self.growing.stat().st_size:
                 raise ValueError("the rows are shorter than they were")
         except (OSError, ValueError, KeyError, TypeError) as error:
