@@ -63,7 +63,8 @@ WEIGHTS = numpy_helper.from_array(np.zeros((2304, 7), np.float32), "weights")
 def model(nodes: list[Node] | None = None, tensors: list[TensorProto] | None = None, *, card: dict[str, str] | None = None,
           inputs: list[Any] | None = None, outputs: list[Any] | None = None, **options: Any) -> onnx.ModelProto:  # fmt: skip
     """A model with a card; a sound linear one where nothing else is said."""
-    graph = helper.make_graph(nodes or HEAD + TAIL, "graph", inputs or [FACES], outputs or [LOGITS], tensors or [WEIGHTS])
+    graph = helper.make_graph(nodes or HEAD + TAIL, "graph", [FACES] if inputs is None else inputs,
+                              [LOGITS] if outputs is None else outputs, tensors or [WEIGHTS])
     opsets = [helper.make_opsetid("", 18), *options.pop("opsets", [])]
     made = helper.make_model(graph, opset_imports=opsets, ir_version=10, **options)
     helper.set_model_props(made, CARD if card is None else card)
@@ -212,6 +213,8 @@ def _giants() -> dict[str, onnx.ModelProto]:
           number("axis", 2), numpy_helper.from_array(np.zeros((2304, 1, 1, 1), np.float32), "long"))
     doubling = [node("Concat", f"x{k}", f"x{k}", f"x{k + 1}", axis=1) for k in range(40)]
     giant("doubling", [node("Identity", "rows", "x0"), *doubling], result="x40")
+    numbers = [node("Concat", f"n{k}", f"n{k}", f"n{k + 1}", axis=0) for k in range(40)]
+    giant("doubling-numbers", [*numbers, node("ConstantOfShape", "n40", "big")], number("n0", 1))
     giant("one-hot", [node("Cast", "rows", "whole", to=7), node("OneHot", "whole", "depth", "values", "big")],
           number("depth", 10**7), numpy_helper.from_array(np.array([0, 1], np.float32), "values"))
     giant("reshape", [node("Reshape", "rows", "shape", "big")], number("shape", 10**9, 10**9))
@@ -271,7 +274,7 @@ def _odd() -> dict[str, onnx.ModelProto]:
     }  # fmt: skip
     made["refused-training"] = model()
     made["refused-training"].training_info.add()
-    made["refused-shared-names"] = model(tensors=[WEIGHTS, WEIGHTS])
+    made["shared-names"] = model(tensors=[WEIGHTS, WEIGHTS])
     made["refused-no-graph"] = model()
     made["refused-no-graph"].ClearField("graph")
     return made

@@ -11,6 +11,7 @@ the file that killed it.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ import entries
 from mien.errors import MienError
 
 HERE = Path(__file__).parent
+SHOWN = 40  # findings
 CEILING = 3  # times --megabytes of address space beyond what the child begins with: a brake, not the measure
 
 
@@ -147,6 +149,7 @@ def ways_warm(ways: dict[str, entries.Entry], files: list[Path]) -> None:
 
 def attempt(path: Path, entry: str, function: entries.Entry) -> dict[str, Any]:
     """What becomes of a file, and what it took."""
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier files have left is not this one's
     Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
     start, wall = time.process_time(), time.monotonic()
     found: dict[str, Any] = {"file": path.name, "entry": entry}
@@ -184,7 +187,7 @@ def tell(results: list[dict[str, Any]], options: argparse.Namespace) -> int:
               f"{slowest['seconds']:10.2f} {largest['megabytes']:11,}  {slowest['file']}, {largest['file']}")
     files = {(result["kind"], result["file"]) for result in results}
     print(f"{len(files):,} files, {len(results):,} attempts, {len(problems)} findings")
-    for problem in problems:
+    for problem in problems[:SHOWN]:
         print(f"FINDING {problem['kind']}/{problem['file']} [{problem.get('entry', '')}]: {problem['problem']}")
     return bool(problems)
 

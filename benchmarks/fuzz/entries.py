@@ -83,6 +83,8 @@ def _arrays() -> dict[str, Entry]:
 
     def beside(name: str) -> Entry:
         def read(path: Path) -> object:
+            if not path.exists():
+                raise MienError("no file")
             shutil.rmtree("arrays", ignore_errors=True)
             Path("arrays").mkdir()
             np.save("arrays/images.npy", np.zeros((3, 48, 48), np.uint8))
@@ -97,7 +99,6 @@ def _arrays() -> dict[str, Entry]:
 
 
 def _onnx() -> dict[str, Entry]:
-    from mien.cli.console import out
     from mien.reading.recognizer import load_model, probe_image
 
     def used(path: Path) -> object:
@@ -121,7 +122,7 @@ def _recipes() -> dict[str, Entry]:
 def _text(path: Path) -> str:
     if not path.is_file():
         raise MienError("no file to read text from")
-    return path.read_bytes().decode("utf-8", "surrogatepass" if path.stem != "refused-not-utf-8" else "replace")
+    return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _checkpoints() -> dict[str, Entry]:
@@ -138,10 +139,15 @@ def _checkpoints() -> dict[str, Entry]:
 
         return placed
 
+    def resumed(path: Path) -> None:
+        if not path.exists():
+            raise MienError("no file: nothing to resume")
+        check_start(RECIPES["mien-small"], as_run("last")(path), resume=True)
+
     return {
         "checkpoint": load_checkpoint,
         "run": lambda path: Run(as_run("best")(path)).probabilities(np.zeros((2, 48, 48), np.uint8)),
-        "resume": lambda path: check_start(RECIPES["mien-small"], as_run("last")(path), resume=True),
+        "resume": resumed,
     }
 
 

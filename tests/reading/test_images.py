@@ -200,8 +200,8 @@ SOUND = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 6
         # formats that are never opened: PostScript would start another program
         ("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", Damaged, "no image of a known format"),
         # refused by the stated limit, and by Pillow's above it
-        ("12,000 x 12,000", bomb(12_000, 12_000), InputError, "120,000,000"),
-        ("20,000 x 20,000", bomb(20_000, 20_000), InputError, "120,000,000"),
+        ("12,000 x 12,000", bomb(12_000, 12_000), InputError, "110,000,000"),
+        ("20,000 x 20,000", bomb(20_000, 20_000), InputError, "110,000,000"),
         ("floating point", file_of(Image.new("F", (2, 2)), "TIFF"), InputError, "floating-point"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

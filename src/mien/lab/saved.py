@@ -8,6 +8,7 @@ import json
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def _load_weights(classifier: Classifier, path: Path, recipe: str) -> None:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise FileError(f"cannot read the weights {path}: {error.strerror or error}") from error
-    except BROKEN as error:
+    except (*BROKEN, SyntaxError, TokenError) as error:  # the last two from the heads of arrays
         raise Damaged(f"{path} holds no weights: {error}") from error
     owner = str(arrays.pop(_RECIPE, "unknown"))
     if owner != recipe:

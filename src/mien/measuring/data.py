@@ -102,10 +102,12 @@ def _read_csv(files: list[Path], checksum: str, skip_bad: bool) -> FaceSet:
     table = read_faces(files[0])
     votes, faults, sound = None, table.faults, np.ones(len(table.rows), bool)
     if len(files) > 1:
-        ferplus = read_votes(files[1])
+        ferplus = read_votes(files[1], table.total + 1)
         apart = f"{files[1]} does not belong to {files[0]}"
         if len(ferplus.votes) != table.total:
-            raise Damaged(f"{apart}: it has {len(ferplus.votes):,} rows, expected {table.total:,}")
+            count = len(ferplus.votes)
+            came = f"over {table.total:,}" if count > table.total else f"{count:,}"
+            raise Damaged(f"{apart}: it has {came} rows, expected {table.total:,}")
         votes, usages = ferplus.votes[table.rows], ferplus.usages[table.rows]
         sound = ~np.isin(table.rows, list(ferplus.faults))
         if table.has_usage and (differ := (usages != table.splits) & sound).any():

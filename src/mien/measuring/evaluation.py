@@ -25,7 +25,7 @@ PREDICTIONS = (".csv", ".npz")
 
 _COLUMNS = ["row", *(f"p{k}" for k in range(len(EXPRESSIONS)))]  # of its CSV files
 
-_LARGEST = 100_000_000  # bytes of such a file, a million rows
+_LARGEST = 30_000_000  # bytes of such a file, half a million rows
 
 CHUNK = 512
 

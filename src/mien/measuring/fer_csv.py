@@ -128,8 +128,12 @@ def read_faces(path: Path) -> FaceTable:
     )
 
 
-def read_votes(path: Path) -> VoteTable:
+def read_votes(path: Path, most: int | None = None) -> VoteTable:
     """The FER+ votes of every row, in the order of `FERPLUS`; an empty field is no vote.
+
+    Args:
+        path: The csv.
+        most: Stop after so many rows.
 
     Raises:
         FileError: The file is missing or may not be read.
@@ -142,7 +146,7 @@ def read_votes(path: Path) -> VoteTable:
     faults: dict[int, str] = {}
     names = [name.lower() for name in FERPLUS]
     with _opened(path, ["usage", *names]) as (_, _, records):
-        for record in records:
+        for record in islice(records, most):
             usage, *fields = (record.columns[name] for name in ("usage", *names))
             unknown = [field for field in fields if field not in _COUNTS]
             reason = record.fault or (f"{_shown(unknown[0])} is no number of votes" if unknown else "")

@@ -5,6 +5,7 @@ import re
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from mien.storage import need_file
 
 _PAIRS = [("images", "labels"), ("image", "label"), ("pixels", "emotions"), ("dataX", "labels")]
 _PAIRS += [("X", "y"), ("X", "Y"), ("x", "y")]
+_BROKEN = (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
+"""What numpy raises for the head of a damaged array, which it reads as Python's literals."""
 
 
 def save_npy(faces: FaceSet, folder: str | PathLike[str]) -> list[Path]:
@@ -92,7 +95,7 @@ def _open_array(file: Path) -> np.ndarray:
         need_file(file)
         with reading(file):
             array: np.ndarray = np.lib.format.open_memmap(file, mode="r")
-    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError) as error:
+    except _BROKEN as error:
         raise Damaged(f"{file} is not a whole array of numbers: {str(error)[:300]}") from error
     if array.ndim == 0:
         raise Damaged(f"{file} holds one number, expected an array")

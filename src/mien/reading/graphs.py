@@ -58,7 +58,7 @@ def check_graph(content: bytes, source: str, side: int, outputs: int) -> None:
         reason = _foreign(model) or _misfit(graph, side, outputs)
         if not reason:
             _fix_batch(graph)
-            whole = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+            whole = onnx.shape_inference.infer_shapes(model, strict_mode=True)
             reason = _too_much(whole.graph, outputs)
     except (DecodeError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         reason = f"it cannot be taken apart: {str(error)[:300]}"

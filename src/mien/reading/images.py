@@ -32,9 +32,14 @@ from mien.storage import write_whole
 
 ImageSource = str | PathLike[str] | bytes | np.ndarray | Image.Image
 
-MAX_PIXELS = 120_000_000
+MAX_PIXELS = 110_000_000
 """Images with more pixels are refused before they are decoded: a 108-megapixel phone photo still passes and takes
 0.8 GB while it is decoded. Pillow's own limit, twice `Image.MAX_IMAGE_PIXELS`, stands above any other."""
+
+_WEIGHTS = {"AVIF": 1.7, "JPEG2000": 3.5, "WEBP": 2.5}
+_PROGRESSIVE = 1.7
+"""What a pixel of these counts for, where one of another format counts 1: their decoders hold more copies. Bytes in
+memory per pixel, at most, of pictures of 20 megapixels: 7.3, and 9.5 (AVIF), 19.4, 18.0, 12.0 (progressive JPEG)."""
 
 MAX_SCANS = 100
 MAX_SCANNED = 3_000_000_000
@@ -50,7 +55,8 @@ FORMATS = {
 a file's name: some of Pillow's readers start other programs."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, those that have a length, and the end
-_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error)
+_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error,
+           MemoryError)  # fmt: skip
 """What Pillow's readers raise for damaged content: the first four for 30,000 files of all formats, cut off or with
 bytes flipped; the others because Pillow itself expects them from its readers."""
 
@@ -86,7 +92,8 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     Args:
         source: A path, the bytes of an encoded file, a PIL image (its current frame), or a uint8 array: grey
             (H, W), RGB (H, W, 3) or RGBA (H, W, 4).
-        max_pixels: Largest width times height.
+        max_pixels: Largest width times height; less than half of it for WebP, AVIF, JPEG 2000 and progressive JPEG,
+            whose decoders need more memory.
 
     Returns:
         The pixels. An RGB array comes back as it is, without a copy.
@@ -129,9 +136,11 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     with _opened(file, name, max_pixels) as image:
-        if image.format == "JPEG" and image.info.get("progressive"):
+        weight = _WEIGHTS.get(str(image.format), 1.0)
+        if image.info.get("progressive"):
             _check_scans(file, name, *image.size)
-        return _decode(image, name, max_pixels)
+            weight = _PROGRESSIVE
+        return _decode(image, name, int(max_pixels / weight))
 
 
 def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image.Image:

@@ -130,6 +130,7 @@ class Card:
                 probe=tuple(float(v) for v in parse_json(metadata["probe"])),
                 precision=metadata.get("precision", "float32"),
             )
+            json.dumps(card.scores, allow_nan=False)  # the server passes them on
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
         if reason := card._senseless():

@@ -121,7 +121,7 @@ class VideoFile:
         weakref.finalize(self, self._container.close)  # a loop that was never begun does not close it
         covers = av.stream.Disposition.attached_pic  # the picture of a song is a stream too
         streams = [each for each in self._container.streams.video if not each.disposition & covers]
-        if not streams:
+        if not streams or streams[0].codec_context is None:  # no decoder knows what its head names
             self.close()
             raise Damaged(f"{self.name} has no video stream, or its index is damaged; expected a video")
         self._stream = streams[0]
