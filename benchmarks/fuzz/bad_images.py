@@ -12,11 +12,20 @@ from PIL import Image
 
 LARGE = 10_480  # its square is just below the 110 million pixels that are read
 FORMS = {
-    "jpg": ("JPEG", {}), "progressive.jpg": ("JPEG", {"progressive": True}), "png": ("PNG", {}), "webp": ("WEBP", {}),
-    "lossless.webp": ("WEBP", {"lossless": True}), "gif": ("GIF", {}), "bmp": ("BMP", {}), "tif": ("TIFF", {}),
-    "lzw.tif": ("TIFF", {"compression": "tiff_lzw"}), "deflate.tif": ("TIFF", {"compression": "tiff_deflate"}),
-    "ppm": ("PPM", {}), "jp2": ("JPEG2000", {}), "avif": ("AVIF", {}),
-}  # fmt: skip
+    "jpg": ("JPEG", {}),
+    "progressive.jpg": ("JPEG", {"progressive": True}),
+    "png": ("PNG", {}),
+    "webp": ("WEBP", {}),
+    "lossless.webp": ("WEBP", {"lossless": True}),
+    "gif": ("GIF", {}),
+    "bmp": ("BMP", {}),
+    "tif": ("TIFF", {}),
+    "lzw.tif": ("TIFF", {"compression": "tiff_lzw"}),
+    "deflate.tif": ("TIFF", {"compression": "tiff_deflate"}),
+    "ppm": ("PPM", {}),
+    "jp2": ("JPEG2000", {}),
+    "avif": ("AVIF", {}),
+}
 
 File = tuple[str, bytes]
 
@@ -126,7 +135,9 @@ def _chunk(kind: bytes, data: bytes, *, size: int | None = None) -> bytes:
     return head + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, pixels: bytes | None = None) -> bytes:
+def _png(
+    width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, pixels: bytes | None = None
+) -> bytes:
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     data = zlib.compress(bytes(2 * 2 + 2), 9) if pixels is None else pixels
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
@@ -148,8 +159,9 @@ def _pngs() -> Iterator[File]:
     yield "bomb-900-megapixels.png", png_of(30_000, 30_000)
     yield "bomb-110-megapixels.png", png_of(LARGE, LARGE)
     yield "bomb-110-megapixels-rgba.png", png_of(LARGE, LARGE, colour=6, channels=4)
-    yield "bomb-110-megapixels-16-bit.png", _png(
-        LARGE, LARGE, depth=16, colour=6, pixels=zeros(LARGE * (1 + 8 * LARGE))
+    yield (
+        "bomb-110-megapixels-16-bit.png",
+        _png(LARGE, LARGE, depth=16, colour=6, pixels=zeros(LARGE * (1 + 8 * LARGE))),
     )
     yield "largest-size.png", _png(2**31 - 1, 2**31 - 1)
     yield "no-size.png", _png(0, 0)
@@ -182,8 +194,9 @@ def _jpegs() -> Iterator[File]:
     baseline, progressive = _encoded(colour, "JPEG"), _encoded(grey, "JPEG", progressive=True)
     yield "largest-size.jpg", _jpeg_with_size(baseline, 65535, 65535)
     yield "110-megapixels-of-nothing.jpg", _jpeg_with_size(baseline, LARGE, LARGE)
-    yield "110-megapixels-of-nothing-progressive.jpg", _jpeg_with_size(
-        _encoded(colour, "JPEG", progressive=True), LARGE, LARGE
+    yield (
+        "110-megapixels-of-nothing-progressive.jpg",
+        _jpeg_with_size(_encoded(colour, "JPEG", progressive=True), LARGE, LARGE),
     )
     # Each scan of a progressive JPEG goes over the whole picture, whatever is in it.
     first = progressive.find(b"\xff\xda")
@@ -192,9 +205,12 @@ def _jpegs() -> Iterator[File]:
         head = _jpeg_with_size(progressive[:first], side, side)
         yield f"scan-bomb-{name}.jpg", head + progressive[first:-2] + refinement * scans + b"\xff\xd9"
     yield "many-empty-comments.jpg", baseline[:2] + _segment(0xFE, b"") * 200_000 + baseline[2:]
-    yield "profile-of-16-megabytes.jpg", baseline[:2] + b"".join(
-        _segment(0xE2, b"ICC_PROFILE\0" + bytes([k, 255]) + bytes(65_000)) for k in range(1, 256)
-    ) + baseline[2:]
+    yield (
+        "profile-of-16-megabytes.jpg",
+        baseline[:2]
+        + b"".join(_segment(0xE2, b"ICC_PROFILE\0" + bytes([k, 255]) + bytes(65_000)) for k in range(1, 256))
+        + baseline[2:],
+    )
     yield "segment-without-a-length.jpg", baseline[:2] + b"\xff\xe1\0\0" + baseline[2:]
     yield "no-tables.jpg", baseline[:2] + baseline[baseline.find(b"\xff\xc0") :]
     yield "twelve-bits.jpg", baseline.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
@@ -218,7 +234,10 @@ def _lying_sizes(plain: Image.Image) -> Iterator[File]:
     jp2 = _encoded(plain, "JPEG2000", no_jp2=True)
     sized = jp2[:8] + struct.pack(">II", LARGE, LARGE) + jp2[16:24] + struct.pack(">II", LARGE, LARGE) + jp2[32:]
     yield "110-megapixels.jp2", sized
-    yield "tiny-tiles.jp2", jp2[:8] + struct.pack(">II", LARGE, LARGE) + jp2[16:24] + struct.pack(">II", 1, 1) + jp2[32:]
+    yield (
+        "tiny-tiles.jp2",
+        jp2[:8] + struct.pack(">II", LARGE, LARGE) + jp2[16:24] + struct.pack(">II", 1, 1) + jp2[32:],
+    )
     yield "110-megapixels.webp", _encoded(Image.new("RGB", (LARGE, LARGE)), "WEBP", lossless=True, method=0, quality=0)
     yield "268-megapixels.webp", b"RIFF\x1a\0\0\0WEBPVP8L\x0d\0\0\0\x2f\xff\xff\xff\x0f" + bytes(9)
     for name, side in (("largest", 2**31 - 1), ("110-megapixels", LARGE)):
@@ -229,19 +248,31 @@ def _lying_sizes(plain: Image.Image) -> Iterator[File]:
     yield "bits-per-sample-200.tif", _tiff(2, bits=200)
 
 
-def _tiff(side: int, *, compression: int = 1, data: bytes = b"1234", following: int = 0, strips: int = 1,
-          bits: int = 8) -> bytes:  # fmt: skip
+def _tiff(
+    side: int, *, compression: int = 1, data: bytes = b"1234", following: int = 0, strips: int = 1, bits: int = 8
+) -> bytes:
     """A grey TIFF whose head says what a test wants."""
-    tags = [(256, side), (257, side), (258, bits), (259, compression), (262, 1), (277, 1), (278, side),
-            (279, len(data))]  # fmt: skip
+    tags = [
+        (256, side),
+        (257, side),
+        (258, bits),
+        (259, compression),
+        (262, 1),
+        (277, 1),
+        (278, side),
+        (279, len(data)),
+    ]
     start = 8 + 2 + 12 * (len(tags) + 1) + 4
     entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
     entries.insert(5, struct.pack("<HHII", 273, 4, strips, start))
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", following) + data
+    return (
+        b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", following) + data
+    )
 
 
 def _notes(plain: Image.Image) -> Iterator[File]:
     """EXIF that loops, lies about its length, or is nothing but a bomb."""
+
     def exif(entries: bytes, count: int, following: int = 0) -> bytes:
         return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + struct.pack("<I", following)
 

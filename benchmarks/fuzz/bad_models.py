@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from bad_images import File, flipped
+from onnx import TensorProto, helper, numpy_helper
 
 CARD = {
     "format": "mien-1",
@@ -60,11 +59,23 @@ TAIL = [node("MatMul", "rows", "weights", "logits")]
 WEIGHTS = numpy_helper.from_array(np.zeros((2304, 7), np.float32), "weights")
 
 
-def model(nodes: list[Node] | None = None, tensors: list[TensorProto] | None = None, *, card: dict[str, str] | None = None,
-          inputs: list[Any] | None = None, outputs: list[Any] | None = None, **options: Any) -> onnx.ModelProto:  # fmt: skip
+def model(
+    nodes: list[Node] | None = None,
+    tensors: list[TensorProto] | None = None,
+    *,
+    card: dict[str, str] | None = None,
+    inputs: list[Any] | None = None,
+    outputs: list[Any] | None = None,
+    **options: Any,
+) -> onnx.ModelProto:
     """A model with a card; a sound linear one where nothing else is said."""
-    graph = helper.make_graph(nodes or HEAD + TAIL, "graph", [FACES] if inputs is None else inputs,
-                              [LOGITS] if outputs is None else outputs, tensors or [WEIGHTS])
+    graph = helper.make_graph(
+        nodes or HEAD + TAIL,
+        "graph",
+        [FACES] if inputs is None else inputs,
+        [LOGITS] if outputs is None else outputs,
+        tensors or [WEIGHTS],
+    )
     opsets = [helper.make_opsetid("", 18), *options.pop("opsets", [])]
     made = helper.make_model(graph, opset_imports=opsets, ir_version=10, **options)
     helper.set_model_props(made, CARD if card is None else card)
@@ -155,24 +166,36 @@ def _interfaces() -> dict[str, onnx.ModelProto]:
         "refused-no-output": model(outputs=[]),
         "refused-eight-logits": model(tensors=[eight], outputs=[_value("logits", first, "batch", 8)]),
         "refused-eight-logits-called-seven": model(tensors=[eight]),
-        "refused-logits-transposed": model([*HEAD, node("MatMul", "rows", "weights", "out"),
-                                            node("Transpose", "out", "logits", perm=[1, 0])],
-                                           outputs=[_value("logits", first, 7, "batch")]),
-        "refused-one-row-for-all": model([*HEAD, node("MatMul", "rows", "weights", "out"),
-                                          node("ReduceMean", "out", "logits", keepdims=1)]),
-        "refused-half-logits": model([*HEAD, node("MatMul", "rows", "weights", "out"),
-                                      node("Cast", "out", "logits", to=half)], outputs=[_value("logits", half, "batch", 7)]),
-        "refused-text-logits": model([*HEAD, node("MatMul", "rows", "weights", "out"),
-                                      node("Cast", "out", "logits", to=TensorProto.STRING)],
-                                     outputs=[_value("logits", TensorProto.STRING, "batch", 7)]),
-    }  # fmt: skip
+        "refused-logits-transposed": model(
+            [*HEAD, node("MatMul", "rows", "weights", "out"), node("Transpose", "out", "logits", perm=[1, 0])],
+            outputs=[_value("logits", first, 7, "batch")],
+        ),
+        "refused-one-row-for-all": model(
+            [*HEAD, node("MatMul", "rows", "weights", "out"), node("ReduceMean", "out", "logits", keepdims=1)]
+        ),
+        "refused-half-logits": model(
+            [*HEAD, node("MatMul", "rows", "weights", "out"), node("Cast", "out", "logits", to=half)],
+            outputs=[_value("logits", half, "batch", 7)],
+        ),
+        "refused-text-logits": model(
+            [*HEAD, node("MatMul", "rows", "weights", "out"), node("Cast", "out", "logits", to=TensorProto.STRING)],
+            outputs=[_value("logits", TensorProto.STRING, "batch", 7)],
+        ),
+    }
 
 
 def _outside(secret: Path) -> dict[str, onnx.ModelProto]:
     """Weights that lie in other files."""
-    places = {"absolute": str(secret), "beside": secret.name, "above": f"../{secret.parent.name}/{secret.name}",
-              "far-above": "../" * 20 + str(secret)[1:], "device": "/dev/zero", "address": f"file://{secret}",
-              "nothing": "", "in-memory": "*/_ORT_MEM_ADDR_/*"}  # fmt: skip
+    places = {
+        "absolute": str(secret),
+        "beside": secret.name,
+        "above": f"../{secret.parent.name}/{secret.name}",
+        "far-above": "../" * 20 + str(secret)[1:],
+        "device": "/dev/zero",
+        "address": f"file://{secret}",
+        "nothing": "",
+        "in-memory": "*/_ORT_MEM_ADDR_/*",
+    }
     made = {}
     for name, place in places.items():
         weights = TensorProto(name="weights", data_type=1, dims=[2304, 7], data_location=TensorProto.EXTERNAL)
@@ -190,8 +213,11 @@ def _giants() -> dict[str, onnx.ModelProto]:
 
     def giant(name: str, nodes: list[Node], *tensors: TensorProto, result: str = "big") -> None:
         """Whose `result` is added to the logits, so that nothing can be left out."""
-        end = [node("ReduceMean", result, "mean", keepdims=0), node("MatMul", "rows", "weights", "out"),
-               node("Add", "out", "mean", "logits")]  # fmt: skip
+        end = [
+            node("ReduceMean", result, "mean", keepdims=0),
+            node("MatMul", "rows", "weights", "out"),
+            node("Add", "out", "mean", "logits"),
+        ]
         made[f"refused-{name}"] = model([*HEAD, *nodes, *end], [WEIGHTS, *tensors])
 
     giant("tile", [node("Tile", "rows", "times", "big")], number("times", 1, 1_000_000))
@@ -200,43 +226,91 @@ def _giants() -> dict[str, onnx.ModelProto]:
     giant("constant-beyond", [node("ConstantOfShape", "shape", "big")], number("shape", 2**40, 2**40))
     giant("constant-negative", [node("ConstantOfShape", "shape", "big")], number("shape", -5))
     giant("pad", [node("Pad", "rows", "pads", "big")], number("pads", 0, 10**9, 0, 10**9))
-    giant("resize", [node("Resize", "float", "", "scales", "big", mode="nearest")],
-          numpy_helper.from_array(np.array([1, 1000, 1000], np.float32), "scales"))
-    giant("range", [node("Range", "zero", "end", "one", "steps"), node("Cast", "steps", "big", to=1)],
-          *(numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("zero", 0), ("end", 10**10), ("one", 1))))
-    giant("range-of-brightness", [node("ReduceSum", "float", "sum", keepdims=0), node("Mul", "sum", "much", "end"),
-                                  node("Range", "zero", "end", "one", "big")],
-          *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("zero", 0), ("much", 1e4), ("one", 1))))
-    giant("outer-product", [node("Transpose", "rows", "column", perm=[1, 0]), node("MatMul", "column", "rows", "square"),
-                            node("Unsqueeze", "square", "axis", "deep"), node("Mul", "deep", "square", "cube"),
-                            node("Mul", "cube", "long", "big")],
-          number("axis", 2), numpy_helper.from_array(np.zeros((2304, 1, 1, 1), np.float32), "long"))
+    giant(
+        "resize",
+        [node("Resize", "float", "", "scales", "big", mode="nearest")],
+        numpy_helper.from_array(np.array([1, 1000, 1000], np.float32), "scales"),
+    )
+    giant(
+        "range",
+        [node("Range", "zero", "end", "one", "steps"), node("Cast", "steps", "big", to=1)],
+        *(numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("zero", 0), ("end", 10**10), ("one", 1))),
+    )
+    giant(
+        "range-of-brightness",
+        [
+            node("ReduceSum", "float", "sum", keepdims=0),
+            node("Mul", "sum", "much", "end"),
+            node("Range", "zero", "end", "one", "big"),
+        ],
+        *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("zero", 0), ("much", 1e4), ("one", 1))),
+    )
+    giant(
+        "outer-product",
+        [
+            node("Transpose", "rows", "column", perm=[1, 0]),
+            node("MatMul", "column", "rows", "square"),
+            node("Unsqueeze", "square", "axis", "deep"),
+            node("Mul", "deep", "square", "cube"),
+            node("Mul", "cube", "long", "big"),
+        ],
+        number("axis", 2),
+        numpy_helper.from_array(np.zeros((2304, 1, 1, 1), np.float32), "long"),
+    )
     doubling = [node("Concat", f"x{k}", f"x{k}", f"x{k + 1}", axis=1) for k in range(40)]
     giant("doubling", [node("Identity", "rows", "x0"), *doubling], result="x40")
     numbers = [node("Concat", f"n{k}", f"n{k}", f"n{k + 1}", axis=0) for k in range(40)]
     giant("doubling-numbers", [*numbers, node("ConstantOfShape", "n40", "big")], number("n0", 1))
-    giant("one-hot", [node("Cast", "rows", "whole", to=7), node("OneHot", "whole", "depth", "values", "big")],
-          number("depth", 10**7), numpy_helper.from_array(np.array([0, 1], np.float32), "values"))
+    giant(
+        "one-hot",
+        [node("Cast", "rows", "whole", to=7), node("OneHot", "whole", "depth", "values", "big")],
+        number("depth", 10**7),
+        numpy_helper.from_array(np.array([0, 1], np.float32), "values"),
+    )
     giant("reshape", [node("Reshape", "rows", "shape", "big")], number("shape", 10**9, 10**9))
-    giant("convolution", [node("Unsqueeze", "float", "axis", "image"), node("ConstantOfShape", "shape", "kernel"),
-                          node("Conv", "image", "kernel", "many", pads=[24] * 4),
-                          node("ConstantOfShape", "second", "kernels"), node("Conv", "many", "kernels", "big", pads=[24] * 4)],
-          number("axis", 1), number("shape", 2000, 1, 49, 49), number("second", 2000, 2000, 9, 9))
-    giant("hours", [node("Cast", "rows", "a0", to=1), node("ConstantOfShape", "square", "matrix"),
-                    *[node("MatMul", f"a{k}", "matrix", f"a{k + 1}") for k in range(5000)]],
-          number("square", 2304, 2304), result="a5000")
+    giant(
+        "convolution",
+        [
+            node("Unsqueeze", "float", "axis", "image"),
+            node("ConstantOfShape", "shape", "kernel"),
+            node("Conv", "image", "kernel", "many", pads=[24] * 4),
+            node("ConstantOfShape", "second", "kernels"),
+            node("Conv", "many", "kernels", "big", pads=[24] * 4),
+        ],
+        number("axis", 1),
+        number("shape", 2000, 1, 49, 49),
+        number("second", 2000, 2000, 9, 9),
+    )
+    giant(
+        "hours",
+        [
+            node("Cast", "rows", "a0", to=1),
+            node("ConstantOfShape", "square", "matrix"),
+            *[node("MatMul", f"a{k}", "matrix", f"a{k + 1}") for k in range(5000)],
+        ],
+        number("square", 2304, 2304),
+        result="a5000",
+    )
     long = [node("Sigmoid", f"x{k}", f"x{k + 1}") for k in range(60_000)]
     giant("sixty-thousand-nodes", [node("Identity", "rows", "x0"), *long], result="x60000")
-    body = helper.make_graph([node("Identity", "go", "on"), node("Add", "held", "held", "next")], "body",
-                             [_value("k", 7), _value("go", 9), _value("held", 1, "batch", 2304)],
-                             [_value("on", 9), _value("next", 1, "batch", 2304)])
-    giant("loop", [node("Loop", "count", "go", "rows", "big", body=body)], number("count", 2**62),
-          numpy_helper.from_array(np.array(True), "go"))
+    body = helper.make_graph(
+        [node("Identity", "go", "on"), node("Add", "held", "held", "next")],
+        "body",
+        [_value("k", 7), _value("go", 9), _value("held", 1, "batch", 2304)],
+        [_value("on", 9), _value("next", 1, "batch", 2304)],
+    )
+    giant(
+        "loop",
+        [node("Loop", "count", "go", "rows", "big", body=body)],
+        number("count", 2**62),
+        numpy_helper.from_array(np.array(True), "go"),
+    )
     for name, dims in (("terabyte", [2**20, 2**20]), ("beyond", [2**40, 2**40]), ("negative", [-1, 7])):
         empty = TensorProto(name="weights", data_type=1, dims=dims)
         made[f"refused-initializer-{name}"] = model(tensors=[empty])
-        made[f"refused-initializer-{name}-short"] = model(tensors=[TensorProto(name="weights", data_type=1, dims=dims,
-                                                                               raw_data=bytes(64))])
+        made[f"refused-initializer-{name}-short"] = model(
+            tensors=[TensorProto(name="weights", data_type=1, dims=dims, raw_data=bytes(64))]
+        )
     values = numpy_helper.from_array(np.ones(1, np.float32), "weights")
     sparse = helper.make_sparse_tensor(values, number("places", 5), [100_000, 100_000])
     made["refused-sparse"] = model()
@@ -247,21 +321,42 @@ def _giants() -> dict[str, onnx.ModelProto]:
 
 def _odd() -> dict[str, onnx.ModelProto]:
     """Graphs that are no graphs, and operators that are none of ONNX."""
-    other = [helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("evil", 1), helper.make_opsetid("ai.onnx.ml", 3)]
+    other = [
+        helper.make_opsetid("com.microsoft", 1),
+        helper.make_opsetid("evil", 1),
+        helper.make_opsetid("ai.onnx.ml", 3),
+    ]
     out = node("MatMul", "rows", "weights", "out")
     function = helper.make_function("evil", "Own", ["x"], ["y"], [node("Own", "x", "y", domain="evil")], other[1:2])
     branch = helper.make_graph([node("Identity", "out", "logits")], "branch", [], [LOGITS])
     made = {
         "refused-custom-operator": model([*HEAD, out, node("Evil", "out", "logits", domain="evil")], opsets=other),
         "refused-unknown-operator": model([*HEAD, out, node("Evil", "out", "logits")]),
-        "refused-context": model([*HEAD, out, node("EPContext", "out", "logits", domain="com.microsoft", embed_mode=0,
-                                                   ep_cache_context="/etc/passwd")], opsets=other),
-        "refused-function-of-itself": model([*HEAD, out, node("Own", "out", "logits", domain="evil")], opsets=other,
-                                            functions=[function]),
-        "refused-branch": model([*HEAD, out, node("If", "yes", "logits", then_branch=branch, else_branch=branch)],
-                                [WEIGHTS, numpy_helper.from_array(np.array(True), "yes")]),
-        "refused-cycle": model([*HEAD, node("Add", "rows", "second", "first"), node("Add", "first", "rows", "second"),
-                                node("MatMul", "second", "weights", "logits")]),
+        "refused-context": model(
+            [
+                *HEAD,
+                out,
+                node(
+                    "EPContext", "out", "logits", domain="com.microsoft", embed_mode=0, ep_cache_context="/etc/passwd"
+                ),
+            ],
+            opsets=other,
+        ),
+        "refused-function-of-itself": model(
+            [*HEAD, out, node("Own", "out", "logits", domain="evil")], opsets=other, functions=[function]
+        ),
+        "refused-branch": model(
+            [*HEAD, out, node("If", "yes", "logits", then_branch=branch, else_branch=branch)],
+            [WEIGHTS, numpy_helper.from_array(np.array(True), "yes")],
+        ),
+        "refused-cycle": model(
+            [
+                *HEAD,
+                node("Add", "rows", "second", "first"),
+                node("Add", "first", "rows", "second"),
+                node("MatMul", "second", "weights", "logits"),
+            ]
+        ),
         "refused-name-twice": model([*HEAD, node("Cast", "faces", "float", to=1), *TAIL]),
         "refused-unknown-input": model([*HEAD, node("MatMul", "nothing", "weights", "logits")]),
         "refused-wrong-attribute": model([node("Cast", "faces", "float", to=10**9), *HEAD[1:], *TAIL]),
@@ -271,7 +366,7 @@ def _odd() -> dict[str, onnx.ModelProto]:
         "refused-nan": model(tensors=[numpy_helper.from_array(np.full((2304, 7), np.nan, np.float32), "weights")]),
         "doc-of-20-megabytes": model(doc_string="x" * 20_000_000),
         "million-unused-numbers": model(tensors=[WEIGHTS, number("unused", *range(1_000_000))]),
-    }  # fmt: skip
+    }
     made["refused-training"] = model()
     made["refused-training"].training_info.add()
     made["shared-names"] = model(tensors=[WEIGHTS, WEIGHTS])
@@ -313,18 +408,33 @@ def checkpoints(sound: bytes, code: Code, random: Random) -> Iterator[File]:
     yield "refused-list", _packed(torch, [1, 2])
     yield "refused-number", _packed(torch, 1)
     yield "refused-tensor", _packed(torch, torch.zeros(3))
-    for name, text in {"number": 5, "empty": "", "list": "[]", "nested": "[" * 100_000, "huge": json.dumps(
-            recipe | {"epochs": 10**400}), "network": json.dumps(recipe | {"network": "../../evil"}),
-            "class": json.dumps(recipe | {"": "Popen"})}.items():  # fmt: skip
+    for name, text in {
+        "number": 5,
+        "empty": "",
+        "list": "[]",
+        "nested": "[" * 100_000,
+        "huge": json.dumps(recipe | {"epochs": 10**400}),
+        "network": json.dumps(recipe | {"network": "../../evil"}),
+        "class": json.dumps(recipe | {"": "Popen"}),
+    }.items():
         yield f"refused-recipe-{name}", changed(recipe=text)
-    for name, wrong in {"text": "x", "none": {first: None}, "empty": {}, "shape": weights | {first: torch.zeros(3)},
-                        "extra": weights | {"extra": torch.zeros(3)}, "list": [1],
-                        "expanded": weights | {first: torch.zeros(1).expand(10**12)},
-                        "sparse": weights | {first: torch.sparse_coo_tensor(torch.tensor([[0]]), torch.ones(1), (10**9,))},
-                        "meta": weights | {first: torch.zeros(10**6, 10**6, device="meta")},
-                        "numbers": {5: torch.zeros(3)}}.items():  # fmt: skip
+    for name, wrong in {
+        "text": "x",
+        "none": {first: None},
+        "empty": {},
+        "shape": weights | {first: torch.zeros(3)},
+        "extra": weights | {"extra": torch.zeros(3)},
+        "list": [1],
+        "expanded": weights | {first: torch.zeros(1).expand(10**12)},
+        "sparse": weights | {first: torch.sparse_coo_tensor(torch.tensor([[0]]), torch.ones(1), (10**9,))},
+        "meta": weights | {first: torch.zeros(10**6, 10**6, device="meta")},
+        "numbers": {5: torch.zeros(3)},
+    }.items():
         yield f"refused-weights-{name}", changed(state_dict=wrong)
-    yield "refused-bytearray", _archived(b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + struct.pack("<q", 10**11)[:5] + b"\x85R.")
+    yield (
+        "refused-bytearray",
+        _archived(b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + struct.pack("<q", 10**11)[:5] + b"\x85R."),
+    )
     yield "refused-long-text", _archived(b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"x.")
     yield "refused-stack", _archived(b"\x80\x02" + b"(" * 3_000_000 + b".")
     yield "refused-nested", _archived(b"\x80\x02" + b"]" * 300_000 + b"a" * 299_999 + b".")

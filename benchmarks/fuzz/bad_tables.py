@@ -8,7 +8,6 @@ from io import BytesIO
 from random import Random
 
 import numpy as np
-
 from bad_images import File, flipped
 
 PIXELS = b" ".join(b"%d" % (k % 256) for k in range(2304))
@@ -26,13 +25,25 @@ def faces(random: Random) -> Iterator[File]:
     yield "sound.csv", sound
     yield from _any_table(sound, HEAD, ROW, random)
     for name, pixels in {
-        "too-few": PIXELS[:-4], "too-many": PIXELS + b" 1", "negative": b"-1" + PIXELS[1:], "256": b"256" + PIXELS[1:],
-        "fractions": b"0.5" + PIXELS[1:], "exponent": b"1e9" + PIXELS[1:], "word": b"nan" + PIXELS[1:],
-        "billion": b"1000000000" + PIXELS[1:], "5000-digits": b"1" * 5000 + PIXELS[1:],
-        "empty": b"", "blanks": b" " * 9000, "plus": b"+1" + PIXELS[1:], "other-digits": "\u0663".encode() + PIXELS[1:],
-        "tabs": PIXELS.replace(b" ", b"\t"), "zero-bytes": PIXELS.replace(b" ", b"\0"), "leading-zeros": b"000" + PIXELS,
-        "half-a-million": b"1 " * 500_000, "two-million": b"1 " * 2_000_000,
-    }.items():  # fmt: skip
+        "too-few": PIXELS[:-4],
+        "too-many": PIXELS + b" 1",
+        "negative": b"-1" + PIXELS[1:],
+        "256": b"256" + PIXELS[1:],
+        "fractions": b"0.5" + PIXELS[1:],
+        "exponent": b"1e9" + PIXELS[1:],
+        "word": b"nan" + PIXELS[1:],
+        "billion": b"1000000000" + PIXELS[1:],
+        "5000-digits": b"1" * 5000 + PIXELS[1:],
+        "empty": b"",
+        "blanks": b" " * 9000,
+        "plus": b"+1" + PIXELS[1:],
+        "other-digits": "\u0663".encode() + PIXELS[1:],
+        "tabs": PIXELS.replace(b" ", b"\t"),
+        "zero-bytes": PIXELS.replace(b" ", b"\0"),
+        "leading-zeros": b"000" + PIXELS,
+        "half-a-million": b"1 " * 500_000,
+        "two-million": b"1 " * 2_000_000,
+    }.items():
         yield f"pixels-{name}.csv", HEAD + ROW + b"3," + pixels + b",Training\n"
     for name, label in {"7": b"7", "minus-2": b"-2", "word": b"happy", "fraction": b"3.0", "huge": b"9" * 9999}.items():
         yield f"label-{name}.csv", HEAD + ROW + label + b"," + PIXELS + b",Training\n"
@@ -63,8 +74,13 @@ def predictions(random: Random) -> Iterator[File]:
     sound = PREDICTIONS + PREDICTION + PREDICTION.replace(b"0,1", b"1,1") + PREDICTION.replace(b"0,1", b"2,1")
     yield "sound.csv", sound
     yield from _any_table(sound, PREDICTIONS, PREDICTION, random)
-    rows = {"nan": "0,nan,0,0,0,0,0,0", "infinite": "0,inf,-inf,0,0,0,0,0", "negative": "0,-5,6,0,0,0,0,0",
-            "row-of-5000-digits": "9" * 5000 + ",1,0,0,0,0,0,0", "row-minus-1": "-1,1,0,0,0,0,0,0"}  # fmt: skip
+    rows = {
+        "nan": "0,nan,0,0,0,0,0,0",
+        "infinite": "0,inf,-inf,0,0,0,0,0",
+        "negative": "0,-5,6,0,0,0,0,0",
+        "row-of-5000-digits": "9" * 5000 + ",1,0,0,0,0,0,0",
+        "row-minus-1": "-1,1,0,0,0,0,0,0",
+    }
     for name, row in rows.items():
         yield f"refused-{name}.csv", PREDICTIONS + row.encode() + b"\n" + sound.partition(b"\n")[2].partition(b"\n")[2]
     yield "one-line.csv", b"0," * 10_000_000
@@ -119,13 +135,23 @@ def image_arrays(code: object, random: Random) -> Iterator[File]:
     yield "refused-objects.npy", saved_array(objects, allow_pickle=True)
     yield "refused-pickle.npy", saved_array(objects, allow_pickle=True)[128:]
     heads = {
-        "terabyte": ("(1000000000, 48, 48)", "|u1"), "beyond-64-bits": ("(99999999999999999999, 48, 48)", "|u1"),
-        "negative": ("(-1, 48, 48)", "|u1"), "no-size": ("(0, 48, 48)", "|u1"), "number": ("()", "|u1"),
-        "fraction": ("(1.5, 48, 48)", "|u1"), "fields": ("(3, 48, 48)", [("a", "|u1")]), "text": ("(3, 48, 48)", "<U9"),
-        "nothing": ("(3, 48, 48)", "|V0"), "wide": ("(3,)", "(2304,)|u1"), "unknown": ("(3, 48, 48)", "quux"),
-        "complex": ("(3, 48, 48)", "<c8"), "half": ("(3, 48, 48)", "<f2"), "times": ("(3, 48, 48)", "<M8[s]"),
-        "many-axes": (f"({'1, ' * 100})", "|u1"), "true": ("(True, 48, 48)", "|u1"),
-    }  # fmt: skip
+        "terabyte": ("(1000000000, 48, 48)", "|u1"),
+        "beyond-64-bits": ("(99999999999999999999, 48, 48)", "|u1"),
+        "negative": ("(-1, 48, 48)", "|u1"),
+        "no-size": ("(0, 48, 48)", "|u1"),
+        "number": ("()", "|u1"),
+        "fraction": ("(1.5, 48, 48)", "|u1"),
+        "fields": ("(3, 48, 48)", [("a", "|u1")]),
+        "text": ("(3, 48, 48)", "<U9"),
+        "nothing": ("(3, 48, 48)", "|V0"),
+        "wide": ("(3,)", "(2304,)|u1"),
+        "unknown": ("(3, 48, 48)", "quux"),
+        "complex": ("(3, 48, 48)", "<c8"),
+        "half": ("(3, 48, 48)", "<f2"),
+        "times": ("(3, 48, 48)", "<M8[s]"),
+        "many-axes": (f"({'1, ' * 100})", "|u1"),
+        "true": ("(True, 48, 48)", "|u1"),
+    }
     for name, (shape, kind) in heads.items():
         yield f"head-{name}.npy", npy(shape, kind, bytes(3 * 48 * 48))
     code_text = "{'descr': '|u1', 'fortran_order': False, 'shape': __import__('os').system('true')}"
@@ -155,13 +181,26 @@ def weight_files(code: object, sound: bytes) -> Iterator[File]:
     yield "refused-text", b"hello"
     yield "refused-empty", b""
     yield "refused-objects", _archive({"recipe.npy": saved_array(objects, allow_pickle=True)})
-    yield "refused-bomb", _archive({"0.weight.npy": npy("(3000000000,)", "|u1"), "bomb.npy": npy(
-        "(700000000,)", "|u1", bytes(700_000_000))}, zipfile.ZIP_DEFLATED)
+    yield (
+        "refused-bomb",
+        _archive(
+            {"0.weight.npy": npy("(3000000000,)", "|u1"), "bomb.npy": npy("(700000000,)", "|u1", bytes(700_000_000))},
+            zipfile.ZIP_DEFLATED,
+        ),
+    )
     yield "refused-no-array", _archive({"recipe.npy": b"hello", "code.pkl": b"\x80\x04."})
-    yield "refused-other-compression", _archive({"recipe.npy": saved_array(np.array("x"))}).replace(
-        b"PK\x01\x02\x14\0\x14\0\0\0\0\0", b"PK\x01\x02\x14\0\x14\0\0\0\x63\0")
-    yield "refused-encrypted", _archive({"recipe.npy": saved_array(np.array("x"))}).replace(
-        b"PK\x01\x02\x14\0\x14\0\0\0", b"PK\x01\x02\x14\0\x14\0\x01\0")
+    yield (
+        "refused-other-compression",
+        _archive({"recipe.npy": saved_array(np.array("x"))}).replace(
+            b"PK\x01\x02\x14\0\x14\0\0\0\0\0", b"PK\x01\x02\x14\0\x14\0\0\0\x63\0"
+        ),
+    )
+    yield (
+        "refused-encrypted",
+        _archive({"recipe.npy": saved_array(np.array("x"))}).replace(
+            b"PK\x01\x02\x14\0\x14\0\0\0", b"PK\x01\x02\x14\0\x14\0\x01\0"
+        ),
+    )
     yield "refused-path", _archive({"../../outside.npy": saved_array(np.zeros(3))})
     yield "refused-head-parentheses", _archive({"recipe.npy": npy("", head="(" * 9000)})
     yield "refused-hundred-thousand-entries", _archive({f"{k}.npy": b"" for k in range(100_000)})
@@ -197,8 +236,19 @@ def json_texts(sound: str, random: Random) -> Iterator[File]:
     yield "refused-not-utf-8", b"\xff" + sound.encode()
     yield "byte-order-mark", b"\xef\xbb\xbf" + sound.encode()
     yield "refused-text-of-10-megabytes", b'"' + b"x" * 10_000_000 + b'"'
-    odd = {"null": None, "nan": float("nan"), "huge": 10**400, "text": "x" * 1000, "list": [[[]]], "object": {"": "Recipe"},
-           "true": True, "surrogate": "\ud800", "minus": -1, "numbers": list(range(1000)), "escape": "\x1b]0;x\x07"}
+    odd = {
+        "null": None,
+        "nan": float("nan"),
+        "huge": 10**400,
+        "text": "x" * 1000,
+        "list": [[[]]],
+        "object": {"": "Recipe"},
+        "true": True,
+        "surrogate": "\ud800",
+        "minus": -1,
+        "numbers": list(range(1000)),
+        "escape": "\x1b]0;x\x07",
+    }
     for key in value:
         for name, wrong in odd.items():
             yield f"{key or 'kind'}-{name}", json.dumps(value | {key: wrong}).encode()

@@ -15,12 +15,11 @@ from io import BytesIO
 from pathlib import Path
 from random import Random
 
-import numpy as np
-
 import bad_bodies
 import bad_images
 import bad_models
 import bad_tables
+import numpy as np
 from bad_images import File
 
 SEED = 2013

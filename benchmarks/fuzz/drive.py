@@ -22,11 +22,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import corpus
 import entries
+
 from mien.errors import MienError
 
 HERE = Path(__file__).parent
@@ -100,8 +102,14 @@ def watch(kind: str, work: Path, options: argparse.Namespace) -> Iterator[dict[s
             raise SystemExit(f"the child for {kind} does not start:\n{errors.read_text()[-2000:]}")
         stopped = last["next"]
         why = f"nothing for {options.hang:g} s" if hung else f"died, status {process.returncode}"
-        yield {"kind": kind, "file": files[stopped].name, "entry": last["trying"], "problem": why, "seconds": 0,
-               "megabytes": 0}  # fmt: skip
+        yield {
+            "kind": kind,
+            "file": files[stopped].name,
+            "entry": last["trying"],
+            "problem": why,
+            "seconds": 0,
+            "megabytes": 0,
+        }
         begin = stopped + 1
 
 
@@ -131,7 +139,9 @@ def child(options: argparse.Namespace, work: Path, begin: int) -> None:
     for number, path in enumerate(files[begin:], begin):
         for entry, function in ways.items():
             say.write(json.dumps({"next": number, "trying": entry, "seconds": 0, "megabytes": 0}) + "\n")
-            say.write(json.dumps({"kind": kind, "next": number, "trying": entry, **attempt(path, entry, function)}) + "\n")
+            say.write(
+                json.dumps({"kind": kind, "next": number, "trying": entry, **attempt(path, entry, function)}) + "\n"
+            )
     say.write(json.dumps({"end": True, "seconds": 0, "megabytes": 0}) + "\n")
 
 
@@ -140,10 +150,8 @@ def ways_warm(ways: dict[str, entries.Entry], files: list[Path]) -> None:
     for path in files:
         if path.stem.startswith("sound"):
             for function in ways.values():
-                try:
+                with suppress(MienError):
                     function(path)
-                except MienError:
-                    pass
             return
 
 
@@ -160,7 +168,7 @@ def attempt(path: Path, entry: str, function: entries.Entry) -> dict[str, Any]:
             found["problem"] = "should have been refused, and was read"
     except MienError as error:
         found |= {"result": type(error).__name__, "reason": str(error)[:300]}
-    except BaseException as error:  # noqa: BLE001: all that is no MienError is what is looked for
+    except BaseException as error:  # noqa: BLE001 - what is looked for is all that is no MienError
         found |= {"result": "raised", "problem": f"{type(error).__name__}: {error}"[:300]}
     status = Path("/proc/self/status").read_text()
     peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
@@ -183,8 +191,10 @@ def tell(results: list[dict[str, Any]], options: argparse.Namespace) -> int:
             continue
         ends = Counter("read" if row.get("result") == "read" else "refused" for row in rows)
         slowest, largest = (max(rows, key=lambda row: row[key]) for key in ("seconds", "megabytes"))
-        print(f"{kind:14} {len({row['file'] for row in rows}):6,} {len(rows):9,} {ends['read']:6,} {ends['refused']:8,} "
-              f"{slowest['seconds']:10.2f} {largest['megabytes']:11,}  {slowest['file']}, {largest['file']}")
+        print(
+            f"{kind:14} {len({row['file'] for row in rows}):6,} {len(rows):9,} {ends['read']:6,} {ends['refused']:8,} "
+            f"{slowest['seconds']:10.2f} {largest['megabytes']:11,}  {slowest['file']}, {largest['file']}"
+        )
     files = {(result["kind"], result["file"]) for result in results}
     print(f"{len(files):,} files, {len(results):,} attempts, {len(problems)} findings")
     for problem in problems[:SHOWN]:

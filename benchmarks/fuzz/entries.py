@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import bad_bodies
 import numpy as np
 
-import bad_bodies
 from mien.errors import MienError
 
 Entry = Callable[[Path], object]
@@ -237,10 +237,21 @@ def _bodies() -> dict[str, Entry]:
 
 
 ENTRIES: dict[str, Callable[[], dict[str, Entry]]] = {
-    "images": _images, "videos": _videos, "faces": _tables, "votes": _votes, "predictions": _predictions,
-    "arrays": _arrays, "onnx": _onnx, "recipes": _recipes, "checkpoints": _checkpoints, "environments": _environments,
-    "architectures": _architectures, "weights": _weights, "notes": _notes, "bodies": _bodies,
-}  # fmt: skip
+    "images": _images,
+    "videos": _videos,
+    "faces": _tables,
+    "votes": _votes,
+    "predictions": _predictions,
+    "arrays": _arrays,
+    "onnx": _onnx,
+    "recipes": _recipes,
+    "checkpoints": _checkpoints,
+    "environments": _environments,
+    "architectures": _architectures,
+    "weights": _weights,
+    "notes": _notes,
+    "bodies": _bodies,
+}
 """By kind of corpus, what makes the entry points; called in the process that uses them."""
 
 

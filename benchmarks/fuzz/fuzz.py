@@ -20,8 +20,14 @@ from pathlib import Path
 import corpus
 
 HERE = Path(__file__).parent
-SEEDS = {"images": ("images",), "tables": ("faces", "votes", "predictions"), "arrays": ("arrays",), "models": ("onnx",),
-         "recipes": ("recipes",), "bodies": ("bodies",)}  # fmt: skip
+SEEDS = {
+    "images": ("images",),
+    "tables": ("faces", "votes", "predictions"),
+    "arrays": ("arrays",),
+    "models": ("onnx",),
+    "recipes": ("recipes",),
+    "bodies": ("bodies",),
+}
 LONGEST = 65_536  # bytes of a seed
 KINDS = {"faces": b"\0", "votes": b"\x60", "predictions": b"\xf0"}  # what the harness for tables takes first
 
@@ -51,11 +57,32 @@ def run(name: str, made: Path, out: Path, seconds: float) -> dict[str, object]:
         for path in (made / kind).iterdir():
             if path.is_file() and not path.is_symlink() and path.stat().st_size <= LONGEST:
                 (seeds / f"{kind}-{path.name}").write_bytes(KINDS.get(kind, b"") + path.read_bytes())
-    row: dict[str, object] = {"harness": name, "seconds": 0, "executions": 0, "findings": 0, "megabytes": 0, "slowest": 0}
+    row: dict[str, object] = {
+        "harness": name,
+        "seconds": 0,
+        "executions": 0,
+        "findings": 0,
+        "megabytes": 0,
+        "slowest": 0,
+    }
     begin = time.monotonic()
     while (left := seconds - (time.monotonic() - begin)) > 1:
-        command = [sys.executable, str(HERE / "harness.py"), name, str(grown), str(seeds), f"-max_total_time={int(left)}"]
-        command += ["-timeout=120", "-rss_limit_mb=1000", f"-max_len={LONGEST}", "-print_final_stats=1", "-seed=2013", "-use_value_profile=1"]
+        command = [
+            sys.executable,
+            str(HERE / "harness.py"),
+            name,
+            str(grown),
+            str(seeds),
+            f"-max_total_time={int(left)}",
+        ]
+        command += [
+            "-timeout=120",
+            "-rss_limit_mb=1000",
+            f"-max_len={LONGEST}",
+            "-print_final_stats=1",
+            "-seed=2013",
+            "-use_value_profile=1",
+        ]
         log = subprocess.run([*command, f"-artifact_prefix={found}/"], capture_output=True, check=False).stderr.decode(
             errors="replace"
         )

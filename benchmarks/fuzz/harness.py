@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import atheris
@@ -93,7 +94,8 @@ def bodies(data: bytes) -> None:
     scope = {"type": "http", "headers": [(b"content-type", kind)]}
     half = len(body) // 2
     messages = [
-        {"type": "http.request", "body": part, "more_body": more} for part, more in ((body[:half], True), (body[half:], False))
+        {"type": "http.request", "body": part, "more_body": more}
+        for part, more in ((body[:half], True), (body[half:], False))
     ]
 
     async def receive() -> dict[str, object]:
@@ -114,10 +116,8 @@ def main() -> None:
 
     def once(data: bytes) -> None:
         begin = time.process_time()
-        try:
+        with suppress(MienError):
             harness(data)
-        except MienError:
-            pass
         # libFuzzer's own limit counts the time of other programs too.
         assert time.process_time() - begin < SECONDS, "an input takes too long"
 

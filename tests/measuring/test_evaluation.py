@@ -127,3 +127,10 @@ def test_tables_that_are_not_whole_are_refused(small_faces: FaceSet, tmp_path: P
             evaluate_predictions(path, small_faces, "PublicTest")
     with pytest.raises(FileError, match="cannot read"):
         evaluate_predictions(tmp_path / "none.csv", small_faces, "PublicTest")
+
+
+def test_probabilities_below_zero_are_damaged(small_faces: FaceSet, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("row,p0,p1,p2,p3,p4,p5,p6\n98,-5,6,0,0,0,0,0\n")
+    with pytest.raises(Damaged, match="probabilities that sum to 1"):
+        evaluate_predictions(path, small_faces, "PublicTest")

@@ -23,14 +23,16 @@ MAX_MULTIPLY_ADDS = 10_000_000_000
 """For one face; ResNet-18 has 1.2 thousand million."""
 
 OPERATORS = frozenset(
-    "Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv DepthToSpace "
-    "DequantizeLinear Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm "
-    "GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity "
-    "InstanceNormalization LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization MatMul Max "
-    "MaxPool Mean Min Mish Mod Mul Neg Not Or PRelu Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax "
-    "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu Shape Shrink Sigmoid Sign "
-    "Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
-    "Unsqueeze Where Xor".split()
+    """
+    Abs Add And AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv DepthToSpace
+    DequantizeLinear Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm
+    GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity
+    InstanceNormalization LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization MatMul Max
+    MaxPool Mean Min Mish Mod Mul Neg Not Or PRelu Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu Shape Shrink Sigmoid Sign
+    Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose
+    Unsqueeze Where Xor
+    """.split()  # noqa: SIM905
 )
 """ONNX operators whose results are as large, and take as long, as their shapes say."""
 
@@ -100,7 +102,7 @@ def _misfit(graph: "onnx.GraphProto", side: int, outputs: int) -> str:
         shapes = [[d.dim_value if d.HasField("dim_value") else d.dim_param for d in t.shape.dim] for t in tensors]
         fits = len(tensors) == 1 and tensors[0].elem_type == kind and shapes[0][1:] == shape
         if not fits or isinstance(shapes[0][0], int):
-            came = ", ".join(f"{onnx.TensorProto.DataType.Name(t.elem_type)} {s}" for t, s in zip(tensors, shapes))
+            came = ", ".join(f"{onnx.TensorProto.DataType.Name(t.elem_type)} {s}" for t, s in zip(tensors, shapes, strict=True))
             return f"expected one tensor (batch, {', '.join(map(str, shape))}) of {what}, but got {came or 'none'}"
     return ""
 

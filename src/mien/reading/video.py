@@ -29,8 +29,8 @@ LIMITS = {"max_pixels": "36000000"}
 """FFmpeg's options for every decoder: a frame may have 8192 x 4320 pixels, of which it keeps up to 16."""
 
 DEMUXERS = (
-    "asf", "apng", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mpeg", "mpegts",
-    "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "webm", "wtv", "yuv4mpegpipe",
+    "asf", "apng", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mpeg",
+    "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "webm", "wtv", "yuv4mpegpipe",
 )  # fmt: skip
 """FFmpeg's names of the formats that a file may have: those that hold a video, and no list of other files."""
 
