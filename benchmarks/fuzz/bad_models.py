@@ -1,4 +1,4 @@
-"""Hostile model files: .onnx graphs, checkpoints and saved pairs. Some would run code, read files or fill the memory."""
+"""Hostile model files: .onnx graphs and checkpoints. Some would run code, read files or fill the memory."""
 
 import io
 import json

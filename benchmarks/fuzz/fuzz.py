@@ -3,8 +3,8 @@
 
     python benchmarks/fuzz/fuzz.py --minutes 30 --out fuzz-out
 
-Seeds are the small files of the corpus. An input that raises anything but a MienError, takes over 5 s of processor time or needs over
-1,000 MB ends a harness, is kept in OUT as a finding, and the harness goes on for the rest of its time.
+Seeds are the small files of the corpus. An input that raises anything but a MienError, takes over 5 s of processor time
+or needs over 1,000 MB ends a harness, is kept in OUT as a finding, and the harness goes on for the rest of its time.
 """
 
 import argparse

@@ -102,7 +102,8 @@ def _misfit(graph: "onnx.GraphProto", side: int, outputs: int) -> str:
         shapes = [[d.dim_value if d.HasField("dim_value") else d.dim_param for d in t.shape.dim] for t in tensors]
         fits = len(tensors) == 1 and tensors[0].elem_type == kind and shapes[0][1:] == shape
         if not fits or isinstance(shapes[0][0], int):
-            came = ", ".join(f"{onnx.TensorProto.DataType.Name(t.elem_type)} {s}" for t, s in zip(tensors, shapes, strict=True))
+            kinds = [onnx.TensorProto.DataType.Name(t.elem_type) for t in tensors]
+            came = ", ".join(f"{name} {dims}" for name, dims in zip(kinds, shapes, strict=True))
             return f"expected one tensor (batch, {', '.join(map(str, shape))}) of {what}, but got {came or 'none'}"
     return ""
 
