@@ -5,7 +5,7 @@
     python benchmarks/fuzz/drive.py --kind onnx --kind images
 
 A file gives a result or a MienError. Findings are: any other exception, a result for what must be refused, a crash,
-more than --seconds of processor time or --hang of waiting, a process larger than --megabytes, code run, or a file of
+more than --seconds of processor time or --hang of waiting, a process that grows by more than --megabytes, code run, or a file of
 the corpus or outside the working folder changed. Each kind is read in a child process; one that dies is started anew
 behind the file that killed it.
 """
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=entries.ENTRIES, help="only these kinds")
     parser.add_argument("--seconds", type=float, default=5.0, help="processor time that one file may take")
     parser.add_argument("--hang", type=float, default=60.0, help="seconds after which a child counts as hanging")
-    parser.add_argument("--megabytes", type=int, default=1000, help="largest size in memory of a child")
+    parser.add_argument("--megabytes", type=int, default=1000, help="memory that one file may take")
     parser.add_argument("--corpus", type=Path, help="a corpus that was made before")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument("--child", nargs=2, metavar=("FOLDER", "FROM"), help=argparse.SUPPRESS)
@@ -159,6 +159,7 @@ def attempt(path: Path, entry: str, function: entries.Entry) -> dict[str, Any]:
     """What becomes of a file, and what it took."""
     ctypes.CDLL(None).malloc_trim(0)  # what earlier files have left is not this one's
     Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+    before = memory("VmRSS")
     start, wall = time.process_time(), time.monotonic()
     found: dict[str, Any] = {"file": path.name, "entry": entry}
     try:
@@ -170,13 +171,17 @@ def attempt(path: Path, entry: str, function: entries.Entry) -> dict[str, Any]:
         found |= {"result": type(error).__name__, "reason": str(error)[:300]}
     except BaseException as error:  # noqa: BLE001 - what is looked for is all that is no MienError
         found |= {"result": "raised", "problem": f"{type(error).__name__}: {error}"[:300]}
-    status = Path("/proc/self/status").read_text()
-    peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
     return found | {
         "seconds": round(time.process_time() - start, 3),
         "wall": round(time.monotonic() - wall, 3),
-        "megabytes": round(peak * 1024 / 1e6),
+        "megabytes": round((memory("VmHWM") - before) / 1e6),
     }
+
+
+def memory(kind: str) -> int:
+    """Bytes of this process in memory: VmRSS now, VmHWM at most since it was asked to forget."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(kind)))
 
 
 def tell(results: list[dict[str, Any]], options: argparse.Namespace) -> int:

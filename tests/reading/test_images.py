@@ -393,16 +393,22 @@ def test_resize_averages_where_it_shrinks() -> None:
     assert (resize(quarters(), 64, 48)[[0, 0, -1, -1], [0, -1, 0, -1]] == [RED, GREEN, BLUE, WHITE]).all()
 
 
+def as_file(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
 def test_a_pixel_of_a_hungry_format_counts_for_more() -> None:
     picture = Image.new("RGB", (100, 100))
-    assert images.open_image(encoded(picture, "PNG"), max_pixels=10_000).shape == (100, 100, 3)
+    assert images.open_image(as_file(picture, "PNG"), max_pixels=10_000).shape == (100, 100, 3)
     for form, options in (("WEBP", {}), ("AVIF", {}), ("JPEG2000", {}), ("JPEG", {"progressive": True})):
         with pytest.raises(TooManyPixels, match="100 x 100"):
-            images.open_image(encoded(picture, form, **options), max_pixels=10_000)
+            images.open_image(as_file(picture, form, **options), max_pixels=10_000)
 
 
 def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused() -> None:
-    content = encoded(Image.new("L", (64, 64), 99), "JPEG", progressive=True)
+    content = as_file(Image.new("L", (64, 64), 99), "JPEG", progressive=True)
     scan = b"\xff\xda\0\x08\x01\x01\0\x01\x01\x10\0\0"
     assert images.open_image(content[:-2] + scan * 50 + content[-2:]).shape == (64, 64, 3)
     with pytest.raises(Damaged, match="goes over its 64 x 64 pixels 10[0-9][0-9] times"):
@@ -410,6 +416,6 @@ def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused() -> None:
 
 
 def test_the_size_is_told_without_decoding() -> None:
-    assert images.image_size(encoded(Image.new("L", (30, 20)), "PNG")[:60]) == (30, 20)
+    assert images.image_size(as_file(Image.new("L", (30, 20)), "PNG")[:60]) == (30, 20)
     with pytest.raises(NotAnImage):
         images.image_size(b"hello")

@@ -135,7 +135,7 @@ def test_card_survives_the_file(tmp_path: Path) -> None:
         ({"probe": "[NaN, 0, 0, 0, 0, 0, 0]"}, "probe of seven"),
         ({"probe": f"[{'9' * 400}, 0, 0, 0, 0, 0, 0]"}, "metadata .* are damaged"),
         ({"probe": "[" * 100_000}, "nested too deeply"),
-        ({"scores": "[]"}, "scores by split"),
+        ({"scores": "[]"}, "scores"),
         ({"scores": '{"PublicTest": NaN}'}, "metadata .* are damaged"),
         ({"precision": "int1"}, "precision of float32 or int8"),
         ({"labels": json.dumps(ALPHABETICAL[:6])}, "seven expressions"),
