@@ -5,9 +5,9 @@
     python benchmarks/fuzz/drive.py --kind onnx --kind images
 
 A file gives a result or a MienError. Findings are: any other exception, a result for what must be refused, a crash,
-more than --seconds of processor time or --hang of waiting, a process that grows by more than --megabytes, code run, or a file of
-the corpus or outside the working folder changed. Each kind is read in a child process; one that dies is started anew
-behind the file that killed it.
+more than --seconds of processor time or --hang of waiting, a process that grows by more than --megabytes, code run, or
+a file of the corpus or outside the working folder changed. Each kind is read in a child process; one that dies is
+started anew behind the file that killed it.
 """
 
 import argparse
