@@ -110,20 +110,15 @@ class Run(Predicting):
             raise Damaged(f"{path} is damaged ({error!r}); put a copy in its place, or train again") from error
 
 
-def need_plain_archive(path: str | PathLike[str], most: int | None = None) -> None:
-    """Refuse an archive that would grow in memory.
-
-    Args:
-        path: A zip file.
-        most: Bytes that its content may have; by default those of the file, which stores it as it is.
+def need_plain_archive(path: str | PathLike[str]) -> None:
+    """Refuse an archive that would grow in memory: torch and numpy store what they pack as it is.
 
     Raises:
-        BadZipFile: It is none.
-        ValueError: Its content is larger.
+        BadZipFile: It is no archive.
+        ValueError: Its content is larger than the file.
     """
     with ZipFile(path) as archive:
-        total = sum(entry.file_size for entry in archive.infolist())
-    most = os.path.getsize(path) if most is None else most
+        total, most = sum(entry.file_size for entry in archive.infolist()), os.path.getsize(path)
     if total > most:
         raise ValueError(f"its content has {total:,} bytes, expected at most {most:,}")
 

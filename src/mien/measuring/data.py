@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.errors import Damaged, FileError, InputError, NotFound
+from mien.errors import Damaged, FileError, InputError, MienError, NotFound
 from mien.expressions import EXPRESSIONS, parse
 from mien.measuring import cache as store
 from mien.measuring.faceset import FaceSet
@@ -195,7 +195,7 @@ def _unfit(content: bytes) -> str:
         return "not a whole JPEG, PNG or BMP image"
     try:
         width, height = image_size(content)
-    except Damaged as error:
+    except MienError as error:
         return f"cannot be decoded: {error}"
     if width * height > _LARGEST_AREA:
         return f"{width:,} x {height:,} pixels, at most {_LARGEST_AREA:,} are read"

@@ -61,8 +61,8 @@ def check_graph(content: bytes, source: str, side: int, outputs: int) -> None:
         if not reason:
             _fix_batch(graph)
             whole = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-            reason = _too_much(whole.graph, outputs)
-    except (DecodeError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+            reason = _too_much(whole.graph)
+    except (DecodeError, onnx.shape_inference.InferenceError, ValueError, LookupError, RuntimeError) as error:
         reason = f"it cannot be taken apart: {str(error)[:300]}"
     if reason:
         raise Damaged(f"{source} is not an ONNX model that may be run here: {reason}")
@@ -70,10 +70,8 @@ def check_graph(content: bytes, source: str, side: int, outputs: int) -> None:
 
 def _foreign(model: "onnx.ModelProto") -> str:
     """What in a model no network needs; nothing where all is plain."""
-    import onnx
-
     graph = model.graph
-    constants = [a.t for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+    constants = [t for node in graph.node for a in node.attribute for t in (a.t, *a.tensors)]
     if any(t.external_data or t.data_location for t in (*graph.initializer, *constants)):
         return "its weights lie in other files; expected one file that holds them all"
     if model.functions or model.training_info or graph.sparse_initializer:
@@ -130,7 +128,7 @@ def _fix_batch(graph: "onnx.GraphProto") -> None:
             node.CopyFrom(onnx.helper.make_node("Constant", [], [name], value_ints=[0]))
 
 
-def _too_much(graph: "onnx.GraphProto", outputs: int) -> str:
+def _too_much(graph: "onnx.GraphProto") -> str:
     """What of a graph for one face is too large, or not told; nothing where all is within limits."""
     shapes = {t.name: list(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):

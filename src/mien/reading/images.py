@@ -164,7 +164,7 @@ def _check_scans(file: BufferedReader | BytesIO, name: str, width: int, height: 
     """Refuse a progressive JPEG that goes over its pixels more often than any encoder lets it."""
     before = file.tell()
     file.seek(0)
-    content = file.read()
+    content = file.read(1 << 28)  # more than any picture has
     file.seek(before)
     scans, place = 0, 2
     while (marker := _MARKER.search(content, place)) and marker[0] != b"\xff\xd9":
