@@ -18,6 +18,7 @@ FLOORS = {
     "storage": 1,
     "recipes": 2,
     "reading.images": 2,
+    "reading.graphs": 2,
     "reading.faces": 3,
     "reading.quality": 3,
     "reading.recognizer": 4,

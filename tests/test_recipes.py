@@ -106,3 +106,15 @@ def test_seeds_keep_their_published_protocol() -> None:
     assert dataclasses.replace(printed, name="paul", summary=paul.summary, stopping=None) == paul
     assert (alexnet.loss, alexnet.claims_binary, alexnet.batch) == ("binary_cross_entropy", True, 128)
     assert (workshop.protocol.held_out, workshop.epochs, workshop.batch) == ("random", 20, 64)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"":' * 100_000])
+def test_json_nested_too_deeply_is_no_recipe(text: str) -> None:
+    with pytest.raises(InputError, match="nested too deeply"):
+        Recipe.from_json(text)
+
+
+def test_numbers_beyond_all_floats_are_refused() -> None:
+    text = get_recipe("mien-small").to_json().replace('"votes": 1.0', '"votes": ' + "9" * 400)
+    with pytest.raises(InputError, match=r"Recipe.votes takes float"):
+        Recipe.from_json(text)

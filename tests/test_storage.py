@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mien.errors import FileError
-from mien.storage import write_whole
+from mien.errors import Damaged, FileError
+from mien.storage import need_file, parse_json, write_whole
 
 
 def test_writes_into_a_new_folder(tmp_path: Path) -> None:
@@ -56,3 +56,21 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch:
 def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
     path = write_whole(tmp_path / "a.txt", lambda file: file.write("caf\udce9"))
     assert path.read_text(encoding="utf-8") == "caf\\udce9"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_only_files_of_a_fitting_size_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(10))
+    need_file(tmp_path / "file", most=10)
+    with pytest.raises(Damaged, match="has 10 bytes, and what it should be has at most 9"):
+        need_file(tmp_path / "file", most=9)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path, tmp_path / "none", "a\0b", "/dev/zero"):
+        with pytest.raises(FileError, match="cannot read"):
+            need_file(place)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"":' * 100_000, "1" * 5000, "", b"\xff"])
+def test_json_that_cannot_be_followed_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        parse_json(text)

@@ -5,13 +5,14 @@ is written as JSON beside every run and into every exported model.
 """
 
 import json
-import math
+import sys
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mien.errors import InputError, NotFound
 from mien.expressions import Labels
+from mien.storage import parse_json
 
 # A number's interval stands in its annotation, a round bracket where the end is left out.
 Count = Annotated[int, "[0, inf)"]
@@ -44,7 +45,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(one, inner[0]) for one in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -237,8 +238,8 @@ class Recipe(Checked):
             InputError: The text is not such a recipe.
         """
         try:
-            recipe = _untagged(json.loads(text))
-        except (ValueError, TypeError, KeyError) as error:
+            recipe = _untagged(parse_json(text))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"expected the JSON of a recipe, but it does not read as one: {error}") from error
         if not isinstance(recipe, cls):
             raise InputError("expected the JSON of a recipe, as a run folder's recipe.json holds it")

@@ -1,14 +1,17 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what every file from strangers is asked before it is read."""
 
+import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 from uuid import uuid4
 
-from mien.errors import FileError, InputError
+from mien.errors import Damaged, FileError, InputError
 
 
 def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
@@ -29,6 +32,39 @@ def need_folder(path: str | PathLike[str]) -> None:
     """
     if not Path(path).parent.is_dir():
         raise FileError(f"cannot write {path}: the folder {Path(path).parent} is not there; make it first")
+
+
+def need_file(path: str | PathLike[str], *, most: float = math.inf) -> None:
+    """Refuse what is no file before it is opened: to open a pipe is to wait for whoever writes to it.
+
+    Args:
+        path: What shall be read.
+        most: Bytes that it may have.
+
+    Raises:
+        FileError: It is missing, or a folder, a pipe or a device.
+        Damaged: It is larger.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not S_ISREG(status.st_mode):
+        raise FileError(f"cannot read {path}: expected a file, and a folder, pipe or device is none")
+    if status.st_size > most:
+        raise Damaged(f"{path} has {status.st_size:,} bytes, and what it should be has at most {most:,}")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON from strangers as plain values.
+
+    Raises:
+        ValueError: It is no JSON, or nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def need_other(path: str | PathLike[str], source: str | PathLike[str]) -> None:

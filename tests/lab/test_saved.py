@@ -1,6 +1,8 @@
 """Architecture as JSON and weights beside it: what was saved comes back, and nothing else passes for it."""
 
 import json
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +114,22 @@ def test_recipes_that_differ_only_in_training_share_a_network(pair: Path) -> Non
     recipe = override(RECIPES["paul"], {"epochs": "1"})
     rewrite(pair, recipe=json.loads(recipe.to_json()))
     assert Saved(pair).recipe.epochs == 1
+
+
+def test_what_is_no_archive_of_arrays_is_named(pair: Path) -> None:
+    weights = pair.with_suffix(".npz")
+    np.save(pair.with_suffix(".npy"), np.zeros(3))
+    weights.write_bytes(pair.with_suffix(".npy").read_bytes())  # numpy would load it, and give no archive
+    with pytest.raises(Damaged, match="holds no weights"):
+        Saved(pair)
+    np.savez_compressed(weights, recipe=np.array("paul"), bomb=np.zeros(1_000_000))
+    with pytest.raises(Damaged, match="its content has .* bytes, expected at most"):
+        Saved(pair)
+    head = b"(" * 9000 + b"\n"
+    with zipfile.ZipFile(weights, "w") as archive:
+        archive.writestr("recipe.npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(head)) + head)
+    with pytest.raises(Damaged, match="holds no weights"):
+        Saved(pair)
+    pair.write_text("[" * 100_000)
+    with pytest.raises(Damaged, match="nested too deeply"):
+        Saved(pair)

@@ -292,6 +292,16 @@ def test_a_damaged_checkpoint_can_be_helped(finished: Path, tmp_path: Path) -> N
         assert one == pytest.approx(other, abs=1e-3)
 
 
+@pytest.mark.parametrize("change", [{"optimizer_states": None}, {"loops": {}}, {"callbacks": {"History": 1}}])
+def test_a_checkpoint_to_go_on_from_may_be_damaged(change: dict[str, Any], finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    last = run / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True) | change
+    torch.save({key: value for key, value in state.items() if value is not None}, last)
+    with pytest.raises(Damaged, match=r"last\.ckpt cannot be gone on from: .*copy .*best\.ckpt over it"):
+        train(Run(run).recipe, labelled(), run, resume=True)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal")
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(small_csv: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS
@@ -721,3 +722,31 @@ def test_the_real_votes(fer2013: Path, cache: Path) -> None:
     training = faces.split("Training").votes
     assert training is not None
     assert (training.sum(1) == 10).mean() > 0.99
+
+
+def test_a_file_of_nothing_but_damaged_rows_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fer_csv, "_MOST_FAULTS", 50)
+    path = tmp_path / "a.csv"
+    path.write_text("emotion,pixels,Usage\n" + "x\n" * 51)
+    with pytest.raises(Damaged, match="over 50 damaged rows, so it is no table"):
+        load(path, skip_bad=True)
+
+
+def test_pictures_are_looked_at_before_they_are_decoded(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    Image.new("L", (48, 48)).save(tmp_path / "happy" / "1.png")
+    Image.new("L", (8000, 4000)).save(tmp_path / "happy" / "2.png")
+    Image.new("L", (48, 48)).save(tmp_path / "happy" / "3.png", "TIFF")
+    faces = load(tmp_path, skip_bad=True)
+    assert len(faces) == 1
+    assert "8,000 x 4,000 pixels, at most 16,000,000 are read" in faces.faults[0]
+    assert "not a whole JPEG, PNG or BMP image" in faces.faults[1]
+
+
+@pytest.mark.parametrize("head", ["(" * 9000, f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'9' * 20},)}}"])
+def test_heads_that_numpy_stumbles_over_are_damaged(head: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.zeros(3, np.int8))
+    raw = head.encode() + b"\n"
+    (tmp_path / "images.npy").write_bytes(b"\x93NUMPY\x01\0" + len(raw).to_bytes(2, "little") + raw)
+    with pytest.raises(Damaged, match="is not a whole array of numbers"):
+        load(tmp_path)

@@ -233,3 +233,10 @@ def test_tables_of_eight_probabilities(voted_faces: FaceSet, tmp_path: Path) -> 
     expected = evaluate(WithContempt(), voted_faces, "PublicTest", labels="ferplus").scores["single view, all"]
     assert scores.confusion == expected.confusion
     assert scores.divergence == pytest.approx(expected.divergence, abs=1e-4)
+
+
+def test_probabilities_below_zero_are_damaged(small_faces: FaceSet, tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("row,p0,p1,p2,p3,p4,p5,p6\n98,-5,6,0,0,0,0,0\n")
+    with pytest.raises(Damaged, match="probabilities that sum to 1"):
+        evaluate_predictions(path, small_faces, "PublicTest")

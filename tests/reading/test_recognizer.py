@@ -166,8 +166,19 @@ def test_card_survives_the_file(tmp_path: Path) -> None:
     [
         ({"format": "other"}, "is no model of this package"),  # another program's model
         ({"temperatures": "warm"}, "metadata .* are damaged"),
-        ({"temperatures": "[1, 1, 1, 1, 1, 1, -1]"}, "temperature above 0"),
-        ({"biases": "[0]"}, "a bias for each label"),
+        ({"temperatures": "[1, 1, 1, 1, 1, 1, -1]"}, "temperatures above 0"),
+        ({"temperatures": "[1, 1, 1, 1, 1, 1, Infinity]"}, "temperatures above 0|are damaged"),
+        ({"temperatures": "[1, 1, 1, 1, 1, 1, 1e-300]"}, "temperatures above 0"),
+        ({"biases": "[0]"}, "a bias and a logit of the probe for each label"),
+        ({"biases": "[0, 0, 0, 0, 0, 0, 1e300]"}, "finite biases"),
+        ({"threshold": "nan"}, r"threshold in \[0, 1\]"),
+        ({"probe": "[]"}, "logit of the probe for each label"),
+        ({"probe": "[NaN, 0, 0, 0, 0, 0, 0]"}, "finite probe|are damaged"),
+        ({"probe": f"[{'9' * 400}, 0, 0, 0, 0, 0, 0]"}, "metadata .* are damaged"),
+        ({"probe": "[" * 100_000}, "nested too deeply"),
+        ({"scores": "[]"}, "scores"),
+        ({"scores": '{"PublicTest": NaN}'}, "metadata .* are damaged"),
+        ({"precision": "int1"}, "precision of float32 or int8"),
         ({"labels": json.dumps(ALPHABETICAL[:6])}, "seven expressions"),
         ({"labels": '["grin"]'}, "metadata .* are damaged"),
         ({"scores": "{"}, "metadata .* are damaged"),
@@ -183,7 +194,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, capfd: pytest.Capt
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(Damaged, match="not an ONNX model"):
         load_model(tmp_path / "text.onnx")
-    with pytest.raises(FileError, match="cannot read the model .*missing.onnx"):
+    with pytest.raises(FileError, match="cannot read .*missing.onnx"):
         load_model(tmp_path / "missing.onnx")
     with pytest.raises(NotFound, match="did you mean 'mien-small'"):
         load_model("mien-smal")

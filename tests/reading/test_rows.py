@@ -216,3 +216,13 @@ def test_when_no_more_can_be_written_whole_rows_stay(suffix: str, tmp_path: Path
     fill(again, range(again.state["number"] + 1 if again.state else 0, 40))
     assert sorted({int(row["frame"]) for row in again.rows()}) == list(range(40))
     again.close()
+
+
+@pytest.mark.parametrize("wrong", [{"settings": None}, {"settings": []}, {"bytes": -1}, {"bytes": 0.5}, {"state": 1}])
+def test_a_note_of_other_things_is_damaged(wrong: dict[str, object], tmp_path: Path) -> None:
+    sound = {"settings": {"video": "a.mp4"}, "bytes": 0, "state": None}
+    (tmp_path / "rows.csv").write_text("")
+    for note in (json.dumps(sound | wrong), json.dumps({"bytes": 0}), "[" * 100_000):
+        (tmp_path / "rows.csv.resume").write_text(note)
+        with pytest.raises(Damaged, match="delete it to begin anew"):
+            RowLog(tmp_path / "rows.csv", {"video": "a.mp4"}, resume=True)

@@ -8,6 +8,7 @@ import pytest
 
 from clips import FakeCapture, encode, numbers, plain, scene, turn
 from mien.errors import Damaged, FileError, InputError
+from mien.reading import video
 from mien.reading.video import Camera, VideoFile, open_video, sample
 
 
@@ -187,3 +188,23 @@ def test_scenes_have_no_face() -> None:
     from mien.reading.faces import CenterFace
 
     assert CenterFace().find(scene()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.ts\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile a.ts\n"],
+    ids=["playlist", "concat"],
+)
+@pytest.mark.parametrize("name", ["a.mp4", "a.m3u8", "a.ffconcat"])
+def test_a_file_that_names_other_files_is_no_video(content: str, name: str, tmp_path: Path) -> None:
+    encode(tmp_path / "a.ts", plain(3))
+    (tmp_path / name).write_text(content)
+    with pytest.raises((Damaged, FileError)):
+        VideoFile(tmp_path / name)
+
+
+def test_frames_beyond_the_limit_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = encode(tmp_path / "a.mkv", plain(3))
+    monkeypatch.setitem(video.LIMITS, "max_pixels", "100")
+    with pytest.raises(Damaged):
+        list(VideoFile(clip).frames())

@@ -2,12 +2,13 @@
 
 import csv
 import hashlib
-import json
+import os
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TypeVar
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -17,8 +18,13 @@ from mien.errors import Damaged, FileError
 from mien.lab.module import Classifier
 from mien.measuring import metrics
 from mien.recipes import Recipe
+from mien.storage import need_file, parse_json
 
 T = TypeVar("T")
+BROKEN = (RuntimeError, LookupError, TypeError, UnpicklingError, EOFError, ValueError, OSError, AttributeError,
+          AssertionError, OverflowError, MemoryError, BadZipFile)  # fmt: skip
+"""What torch, Lightning and zipfile raise for the content of a damaged checkpoint."""
+
 HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
@@ -61,14 +67,14 @@ class Run(Predicting):
         self.folder = Path(folder)
         self.file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         super().__init__(load_checkpoint(self.file))
-        limit = self._record("environment.json", lambda text: float(json.loads(text)["options"]["limit"]))
+        limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
         self.name = self.recipe.title + "-trial" * (limit < 1)
         self.notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
 
     @property
     def data_sha256(self) -> str:
         """Checksum of the data set that the run learned from."""
-        return self._record("environment.json", lambda text: str(json.loads(text)["data_sha256"]))
+        return self._record("environment.json", lambda text: str(parse_json(text)["data_sha256"]))
 
     @property
     def checksum(self) -> str:
@@ -95,12 +101,26 @@ class Run(Predicting):
     def _record(self, name: str, parse: Callable[[str], T]) -> T:
         """What a file of the run folder says."""
         path = self.folder / name
+        need_file(path)
         try:
             return parse(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise FileError(f"cannot read {path}: {error.strerror}; a run folder has to be whole") from error
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise Damaged(f"{path} is damaged ({error!r}); put a copy in its place, or train again") from error
+
+
+def need_plain_archive(path: str | PathLike[str]) -> None:
+    """Refuse an archive that would grow in memory: torch and numpy store what they pack as it is.
+
+    Raises:
+        BadZipFile: It is no archive.
+        ValueError: Its content is larger than the file.
+    """
+    with ZipFile(path) as archive:
+        total, most = sum(entry.file_size for entry in archive.infolist()), os.path.getsize(path)
+    if total > most:
+        raise ValueError(f"its content has {total:,} bytes, expected at most {most:,}")
 
 
 def load_checkpoint(path: Path) -> Classifier:
@@ -112,11 +132,13 @@ def load_checkpoint(path: Path) -> Classifier:
     """
     if not path.exists():
         raise FileError(f"there is no checkpoint {path}; make one with: mien train RECIPE --data FILE --out RUN")
+    need_file(path)
     try:
+        need_plain_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         module = Classifier(Recipe.from_json(state["recipe"]))
         module.load_state_dict(state["state_dict"])
-    except (RuntimeError, LookupError, TypeError, UnpicklingError, EOFError, ValueError, OSError) as error:
+    except BROKEN as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise Damaged(f"{path} is no checkpoint of this package, or a damaged one: {reason}") from error
     return module.eval()

@@ -8,8 +8,8 @@ import json
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ import torch
 from mien.errors import Damaged, FileError
 from mien.expressions import answers
 from mien.lab.module import Classifier
-from mien.lab.runs import Predicting, Run
+from mien.lab.runs import BROKEN, Predicting, Run, need_plain_archive
 from mien.lab.summary import layers
 from mien.recipes import Recipe
-from mien.storage import check_suffix, write_whole
+from mien.storage import check_suffix, need_file, parse_json, write_whole
 
 FORMAT = "mien-architecture-1"
 _RECIPE = "recipe"  # the key in the weights that tells whose they are
@@ -93,7 +93,8 @@ def _layers(classifier: Classifier) -> list[dict[str, Any]]:
 
 def _read_architecture(path: Path) -> dict[str, Any]:
     try:
-        architecture = json.loads(path.read_text(encoding="utf-8"))
+        need_file(path)
+        architecture = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -109,13 +110,15 @@ def _read_architecture(path: Path) -> dict[str, Any]:
 
 
 def _load_weights(classifier: Classifier, path: Path, recipe: str) -> None:
+    need_file(path)
     try:
+        need_plain_archive(path)
         # From memory: a damaged zip is told by its content, and the file is closed in any case.
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise FileError(f"cannot read the weights {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, BadZipFile, KeyError) as error:
+    except (*BROKEN, SyntaxError, TokenError) as error:  # the last two from the heads of arrays
         raise Damaged(f"{path} holds no weights: {error}") from error
     owner = str(arrays.pop(_RECIPE, "unknown"))
     if owner != recipe:

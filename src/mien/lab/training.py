@@ -31,13 +31,13 @@ from torch import Tensor
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import FERPLUS
 from mien.lab.module import Classifier, check_network
-from mien.lab.runs import Run, load_checkpoint
+from mien.lab.runs import BROKEN, Run, load_checkpoint
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, targets
 from mien.recipes import Checked, Recipe
-from mien.storage import write_whole
+from mien.storage import parse_json, write_whole
 
 VALIDATION_BATCH = 512
 NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
@@ -180,6 +180,11 @@ class History(Callback):
     def __init__(self, path: Path, report: Callable[[dict[str, float]], None]) -> None:
         self.path, self.report = path, report
         self.rows: list[dict[str, float]] = []
+        self.begun = False  # all that was to be restored is restored
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on what fails is the training."""
+        self.begun = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add this epoch's row and write the file whole."""
@@ -338,6 +343,10 @@ def train(
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it has Ctrl-C ignored from here on
         raise KeyboardInterrupt from None
+    except BROKEN as error:
+        if not resume or any(callback.begun for callback in callbacks if isinstance(callback, History)):
+            raise
+        raise Damaged(f"{last} cannot be gone on from: {error!r}; {_instead_of(last)}") from error
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
@@ -374,8 +383,11 @@ def check_start(
         try:
             load_checkpoint(last)
         except Damaged as error:
-            hint = f"copy {last.with_name('best.ckpt')} over it to go on from the best epoch, or start a new run"
-            raise Damaged(f"{error}; {hint}") from error
+            raise Damaged(f"{error}; {_instead_of(last)}") from error
+
+
+def _instead_of(last: Path) -> str:
+    return f"copy {last.with_name('best.ckpt')} over it to go on from the best epoch, or start a new run"
 
 
 def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback]) -> L.Trainer:
@@ -449,8 +461,8 @@ def is_first_process() -> bool:
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     """A run may only be continued with the recipe, the data and the share of them that it began with."""
     try:
-        recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
-        before = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+        recipe = parse_json((out / "recipe.json").read_text(encoding="utf-8"))
+        before = parse_json((out / "environment.json").read_text(encoding="utf-8"))
         checksum, limit = before["data_sha256"], before["options"]["limit"]
         teachers, name = before.get("teachers", []), recipe["name"]
         differing = [name for name, value in record["recipe"].items() if recipe.get(name) != value]

@@ -13,14 +13,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.errors import Damaged, FileError, InputError, NotFound
+from mien.errors import Damaged, FileError, InputError, MienError, NotFound
 from mien.expressions import EXPRESSIONS, parse
 from mien.measuring import cache as store
 from mien.measuring.faceset import FaceSet
 from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, read_faces, read_votes, reading
 from mien.measuring.npy import array_pairs, read_arrays
+from mien.reading.images import image_size
+from mien.storage import need_file
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
+_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"BM")
+_LARGEST_AREA = 16_000_000  # pixels of a picture in a folder: one is decoded by each thread, and all are faces
+_LARGEST_PICTURE = 100_000_000  # bytes
 _LISTED = 5  # damaged rows that a message names
 
 
@@ -97,10 +102,12 @@ def _read_csv(files: list[Path], checksum: str, skip_bad: bool) -> FaceSet:
     table = read_faces(files[0])
     votes, faults, sound = None, table.faults, np.ones(len(table.rows), bool)
     if len(files) > 1:
-        ferplus = read_votes(files[1])
+        ferplus = read_votes(files[1], table.total + 1)
         apart = f"{files[1]} does not belong to {files[0]}"
         if len(ferplus.votes) != table.total:
-            raise Damaged(f"{apart}: it has {len(ferplus.votes):,} rows, expected {table.total:,}")
+            count = len(ferplus.votes)
+            came = f"over {table.total:,}" if count > table.total else f"{count:,}"
+            raise Damaged(f"{apart}: it has {came} rows, expected {table.total:,}")
         votes, usages = ferplus.votes[table.rows], ferplus.usages[table.rows]
         sound = ~np.isin(table.rows, list(ferplus.faults))
         if table.has_usage and (differ := (usages != table.splits) & sound).any():
@@ -160,11 +167,14 @@ def _pictures(root: Path) -> list[Path]:
 
 def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
     """The checksum of an image file, and its face, uint8 (48, 48), or what is wrong with it."""
+    need_file(file, most=_LARGEST_PICTURE)
     with reading(file):
         content = file.read_bytes()
     checksum = sha256(content).digest()
     if not content:
         return checksum, "the file is empty"
+    if reason := _unfit(content):
+        return checksum, reason
     # OpenCV 4 fills what a truncated JPEG lacks with grey and says nothing: look for the end mark.
     cut = content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content
     try:
@@ -177,6 +187,19 @@ def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
         shrinks = max(image.shape) > SIDE
         image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return checksum, image
+
+
+def _unfit(content: bytes) -> str:
+    """Why OpenCV is not asked to decode a picture, which it would whatever its format and size; mostly nothing."""
+    if not content.startswith(_SIGNATURES):
+        return "not a whole JPEG, PNG or BMP image"
+    try:
+        width, height = image_size(content)
+    except MienError as error:
+        return f"cannot be decoded: {error}"
+    if width * height > _LARGEST_AREA:
+        return f"{width:,} x {height:,} pixels, at most {_LARGEST_AREA:,} are read"
+    return ""
 
 
 def _split_of(file: Path, root: Path) -> str:

@@ -19,13 +19,15 @@ from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
 from mien.reading.recognizer import VIEWS, check_views, views_of
-from mien.storage import check_suffix, write_whole
+from mien.storage import check_suffix, need_file, write_whole
 
 SELECTION_SPLIT = "PublicTest"
 PREDICTIONS = (".csv", ".npz")
 """Suffixes of the files that `write_predictions` writes."""
 
 _COLUMNS = ["row", *(f"p{k}" for k in range(len(Expression)))]  # of its CSV files; p7 where there is contempt
+
+_LARGEST = 30_000_000  # bytes of such a file, half a million rows
 
 CHUNK = 512
 
@@ -372,6 +374,7 @@ def read_predictions(path: Path) -> dict[int, list[float]]:
         Damaged: It is no such table.
     """
     found = {}
+    need_file(path, most=_LARGEST)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
@@ -381,7 +384,8 @@ def read_predictions(path: Path) -> dict[int, list[float]]:
             for line in reader:
                 row, *values = line
                 found[int(row)] = [float(value) for value in values]
-                if len(values) != len(header) - 1 or not 0.99 < sum(found[int(row)]) < 1.01:
+                sound = 0.99 < sum(found[int(row)]) < 1.01 and min(found[int(row)]) >= 0
+                if len(values) != len(header) - 1 or not sound:
                     raise ValueError(f"expected {len(header) - 1} probabilities that sum to 1")
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error

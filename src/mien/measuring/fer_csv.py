@@ -37,6 +37,7 @@ SPLIT_WORDS = {
 _BATCH = 8  # rows parsed at once: few enough for their arrays to stay in the processor's cache
 _BUFFER = 1 << 18  # bytes read at once: with the usual 8,192, about a line, reading takes thrice as long
 _LONGEST_LINE = 1 << 20  # bytes, so that a huge file without line ends is not taken into memory
+_MOST_FAULTS = 100_000  # a small file may have more damaged rows than the memory has room for their reasons
 _SHORTEST_ROW = 2 * SIDE * SIDE - 1  # bytes: one digit a pixel and the blanks between
 _PADDING = b' "\t\r\n'
 _LABELS = {b"%d" % label: label for label in range(len(EXPRESSIONS))} | {b"": -1}
@@ -115,7 +116,7 @@ def read_faces(path: Path) -> FaceTable:
                     splits.append(usages[usage])
                     rows.append(record.row)
                     continue
-                faults[record.row] = _located(path, record, reason)
+                _note(faults, path, record, reason)
     return FaceTable(
         images[: len(rows)],
         np.array(labels, np.int8),
@@ -127,8 +128,12 @@ def read_faces(path: Path) -> FaceTable:
     )
 
 
-def read_votes(path: Path) -> VoteTable:
+def read_votes(path: Path, most: int | None = None) -> VoteTable:
     """The FER+ votes of every row, in the order of `FERPLUS`; an empty field is no vote.
+
+    Args:
+        path: The csv.
+        most: Stop after so many rows.
 
     Raises:
         FileError: The file is missing or may not be read.
@@ -141,12 +146,12 @@ def read_votes(path: Path) -> VoteTable:
     faults: dict[int, str] = {}
     names = [name.lower() for name in FERPLUS]
     with _opened(path, ["usage", *names]) as (_, _, records):
-        for record in records:
+        for record in islice(records, most):
             usage, *fields = (record.columns[name] for name in ("usage", *names))
             unknown = [field for field in fields if field not in _COUNTS]
             reason = record.fault or (f"{_shown(unknown[0])} is no number of votes" if unknown else "")
             if reason:
-                faults[record.row] = _located(path, record, reason)
+                _note(faults, path, record, reason)
             votes.append([0] * len(names) if reason else [_COUNTS[field] for field in fields])
             usages.append(usage.decode("ascii", "replace"))
     return VoteTable(np.array(votes, np.uint8).reshape(-1, len(names)), np.array(usages, np.str_), faults)
@@ -194,6 +199,13 @@ def _records(file: BinaryIO, names: list[str], left: int) -> Iterator[_Record]:
         fields += [b""] * (len(names) - len(fields))
         yield _Record(row, line, dict(zip(names, fields, strict=False)), fault, text.endswith(b"\n"))
         row += 1
+
+
+def _note(faults: dict[int, str], path: Path, record: _Record, reason: str) -> None:
+    """Add a reason to the others, as long as they are not so many that the file must be something else."""
+    if len(faults) == _MOST_FAULTS:
+        raise Damaged(f"{path} has over {_MOST_FAULTS:,} damaged rows, so it is no table of faces or votes")
+    faults[record.row] = _located(path, record, reason)
 
 
 def _located(path: Path, record: _Record, reason: str) -> str:

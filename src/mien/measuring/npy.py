@@ -5,6 +5,7 @@ import re
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from mien.expressions import EXPRESSIONS
 from mien.measuring.cache import sha256_of
 from mien.measuring.faceset import FaceSet, misfit
 from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, reading
+from mien.storage import need_file
 
 _PAIRS = [("images", "labels"), ("image", "label"), ("pixels", "emotions"), ("dataX", "labels")]
 _PAIRS += [("X", "y"), ("X", "Y"), ("x", "y")]
+_BROKEN = (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError)
+"""What numpy raises for the head of a damaged array, which it reads as Python's literals."""
 
 
 def save_npy(faces: FaceSet, folder: str | PathLike[str]) -> list[Path]:
@@ -88,10 +92,11 @@ def read_arrays(path: Path, pairs: list[tuple[Path, Path, str]]) -> FaceSet:
 def _open_array(file: Path) -> np.ndarray:
     """A .npy file, not yet in memory."""
     try:
+        need_file(file)
         with reading(file):
             array: np.ndarray = np.lib.format.open_memmap(file, mode="r")
-    except ValueError as error:
-        raise Damaged(f"{file} is not a whole array of numbers: {error}") from error
+    except _BROKEN as error:
+        raise Damaged(f"{file} is not a whole array of numbers: {str(error)[:300]}") from error
     if array.ndim == 0:
         raise Damaged(f"{file} holds one number, expected an array")
     return array

@@ -11,6 +11,7 @@ by closing the standard error of the whole process.
 
 import glob
 import os
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -31,9 +32,19 @@ from mien.storage import write_whole
 
 ImageSource = str | PathLike[str] | bytes | np.ndarray | Image.Image
 
-MAX_PIXELS = 120_000_000
+MAX_PIXELS = 110_000_000
 """Images with more pixels are refused before they are decoded: a 108-megapixel phone photo still passes and takes
 0.8 GB while it is decoded. Pillow's own limit, twice `Image.MAX_IMAGE_PIXELS`, stands above any other."""
+
+_WEIGHTS = {"AVIF": 1.7, "JPEG2000": 3.5, "WEBP": 2.5}
+_PROGRESSIVE = 1.7
+"""What a pixel of these counts for, where one of another format counts 1: their decoders hold more copies. Bytes in
+memory per pixel, at most, of pictures of 20 megapixels: 7.3, and 9.5 (AVIF), 19.4, 18.0, 12.0 (progressive JPEG)."""
+
+MAX_SCANS = 100
+MAX_SCANNED = 3_000_000_000
+"""Scans of a progressive JPEG, and pixels of all of them together: encoders make ten or twelve, each costs time for
+the whole picture, and a file of a few kilobytes has room for thousands."""
 
 FORMATS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".mpo": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF",
@@ -43,7 +54,9 @@ FORMATS = {
 """Suffixes that count as images in a folder, and Pillow's name of each format. No other format is opened, whatever
 a file's name: some of Pillow's readers start other programs."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error)
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, those that have a length, and the end
+_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error,
+           MemoryError)  # fmt: skip
 """What Pillow's readers raise for damaged content: the first four for 30,000 files of all formats, cut off or with
 bytes flipped; the others because Pillow itself expects them from its readers."""
 
@@ -79,7 +92,8 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     Args:
         source: A path, the bytes of an encoded file, a PIL image (its current frame), or a uint8 array: grey
             (H, W), RGB (H, W, 3) or RGBA (H, W, 4).
-        max_pixels: Largest width times height.
+        max_pixels: Largest width times height; less than half of it for WebP, AVIF, JPEG 2000 and progressive JPEG,
+            whose decoders need more memory.
 
     Returns:
         The pixels. An RGB array comes back as it is, without a copy.
@@ -109,10 +123,31 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         raise FileError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
 
 
+def image_size(content: bytes) -> tuple[int, int]:
+    """Width and height in pixels that the head of an encoded image names; nothing is decoded.
+
+    Raises:
+        Damaged: It is no image, or its head is damaged.
+        TooManyPixels: As `open_image`.
+    """
+    with _opened(BytesIO(content), "the data", MAX_PIXELS) as image:
+        return image.size
+
+
 def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+    with _opened(file, name, max_pixels) as image:
+        weight = _WEIGHTS.get(str(image.format), 1.0)
+        if image.info.get("progressive"):
+            _check_scans(file, name, *image.size)
+            weight = _PROGRESSIVE
+        return _decode(image, name, int(max_pixels / weight))
+
+
+def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image.Image:
+    """An image whose head is read."""
     try:
         with _quiet():
-            image = Image.open(file, formats=list(dict.fromkeys(FORMATS.values())))
+            return Image.open(file, formats=list(dict.fromkeys(FORMATS.values())))
     except UnidentifiedImageError as error:
         file.seek(0)
         what = "is no image of a known format, or its head is damaged" if file.read(1) else "is empty"
@@ -123,8 +158,20 @@ def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[n
         raise TooManyPixels(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
     except _BROKEN as error:
         raise _damaged(name, error) from error
-    with image:
-        return _decode(image, name, max_pixels)
+
+
+def _check_scans(file: BufferedReader | BytesIO, name: str, width: int, height: int) -> None:
+    """Refuse a progressive JPEG that goes over its pixels more often than any encoder lets it."""
+    before = file.tell()
+    file.seek(0)
+    content = file.read(1 << 28)  # more than any picture has
+    file.seek(before)
+    scans, place = 0, 2
+    while (marker := _MARKER.search(content, place)) and marker[0] != b"\xff\xd9":
+        scans += marker[0] == b"\xff\xda"
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    if scans > MAX_SCANS or scans * width * height > MAX_SCANNED:
+        raise Damaged(f"{name} goes over its {width:,} x {height:,} pixels {scans} times; save it anew")
 
 
 def _decode(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:

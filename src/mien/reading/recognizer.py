@@ -21,7 +21,9 @@ from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading import quality
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options, share_outside
+from mien.reading.graphs import MAX_BYTES, check_graph
 from mien.reading.images import ImageSource, open_image
+from mien.storage import need_file, parse_json
 
 FORMAT = "mien-2"
 """Value of the metadata key `format`; another value means a file that this version does not know."""
@@ -32,8 +34,11 @@ VIEWS = ("single", "mirror", "ten")
 """How often the network looks at a face: once; also at its mirror image; at five places of the frame, each with its
 mirror image. The answers are averaged."""
 
+PRECISIONS = ("float32", "int8")
 _BATCH = 256  # faces: larger batches take memory and are no faster
 _SHIFTS = ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))  # pixels down and right, of the five places
+_COLDEST = 1e-3  # temperature; logits by a lower one are not finite
+_FARTHEST = 1e3  # bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +131,37 @@ class Card:
         try:
             card = cls(
                 name=metadata["name"],
-                labels=tuple(Expression(label) for label in json.loads(metadata["labels"])),
-                temperatures=tuple(float(v) for v in json.loads(metadata["temperatures"])),
-                biases=tuple(float(v) for v in json.loads(metadata["biases"])),
+                labels=tuple(Expression(label) for label in parse_json(metadata["labels"])),
+                temperatures=tuple(float(v) for v in parse_json(metadata["temperatures"])),
+                biases=tuple(float(v) for v in parse_json(metadata["biases"])),
                 threshold=float(metadata["threshold"]),
                 recipe=metadata["recipe"],
-                scores=json.loads(metadata["scores"]),
+                scores=parse_json(metadata["scores"]),
                 licence=metadata["licence"],
                 data_sha256=metadata["data_sha256"],
-                probe=tuple(float(v) for v in json.loads(metadata["probe"])),
+                probe=tuple(float(v) for v in parse_json(metadata["probe"])),
                 precision=metadata.get("precision", "float32"),
             )
-        except (KeyError, ValueError, TypeError) as error:
+            json.dumps(card.scores, allow_nan=False)  # the server passes them on
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise Damaged(f"the metadata of {source} are damaged: {error}") from error
-        if sorted(card.labels) not in (sorted(EXPRESSIONS), sorted(Expression)):
-            raise Damaged(f"{source} should name the seven expressions, with or without contempt, in its metadata")
-        if not len(card.temperatures) == len(card.biases) == len(card.labels) or not min(card.temperatures) > 0:
-            raise Damaged(f"{source} should have a temperature above 0 and a bias for each label in its metadata")
+        if reason := card._senseless():
+            raise Damaged(f"the metadata of {source} make no sense: {reason}")
         return card
+
+    def _senseless(self) -> str:
+        """What is wrong with the values of a card from a file; nothing where all is well."""
+        if sorted(self.labels) not in (sorted(EXPRESSIONS), sorted(Expression)):
+            return "expected the seven expressions as labels, with or without contempt"
+        if not len(self.temperatures) == len(self.biases) == len(self.probe) == len(self.labels):
+            return "expected a temperature, a bias and a logit of the probe for each label"
+        if not all(_COLDEST <= value <= 1 / _COLDEST for value in self.temperatures) or not 0 <= self.threshold <= 1:
+            return "expected temperatures above 0 and a threshold in [0, 1]"
+        if not all(abs(value) <= _FARTHEST for value in self.biases) or not np.isfinite(self.probe).all():
+            return "expected finite biases and a finite probe"
+        if not isinstance(self.scores, dict) or self.precision not in PRECISIONS:
+            return f"expected scores by split, and a precision of {' or '.join(PRECISIONS)}"
+        return ""
 
 
 def probe_image() -> UInt8[np.ndarray, "48 48"]:
@@ -162,7 +180,7 @@ class Recognizer:
 
     Raises:
         FileError: The file is missing or cannot be read.
-        Damaged: It is no ONNX model, or none of ours.
+        Damaged: It is no ONNX model, or none of ours, or asks for more than a network for faces needs.
         InputError: Unknown views, or a provider that is not installed.
 
     Attributes:
@@ -184,12 +202,13 @@ class Recognizer:
                 f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has "
                 f"{', '.join(ort.get_available_providers())}"
             )
+        need_file(path, most=MAX_BYTES)
         try:
             content = Path(path).read_bytes()
         except OSError as error:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
+        check_graph(content, str(path), SIDE, (len(EXPRESSIONS), len(Expression)))
         try:
-            # From bytes, so that a model cannot name other files to load.
             self._session = ort.InferenceSession(content, session_options(threads), providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
@@ -226,7 +245,15 @@ class Recognizer:
         _check_faces(faces)
         if not len(faces):
             return np.empty((0, len(self.labels)), np.float32)
-        (logits,) = self._session.run(None, {self._input: faces})
+        try:
+            (logits,) = self._session.run(None, {self._input: faces})
+        except Exception as error:  # as above
+            raise Damaged(f"{self.path} cannot be run on {len(faces)} faces: {error}") from error
+        if logits.shape != (len(faces), len(self.labels)) or not np.isfinite(logits).all():
+            raise Damaged(
+                f"{self.path} should give {len(self.labels)} finite logits for each of {len(faces)} faces, but gave "
+                f"{logits.shape} or numbers that are none; export it again"
+            )
         ordered: Float32[np.ndarray, "B C"] = logits[:, self._order]
         return ordered
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mien.errors import Damaged, FileError, InputError
 from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, check_form, write_table
-from mien.storage import need_folder, write_whole
+from mien.storage import need_file, need_folder, parse_json, write_whole
 
 FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the tables of a video."""
@@ -173,13 +173,17 @@ class RowLog:
                 f"{self._notes}"
             )
         try:
-            notes: dict[str, Any] = json.loads(self._notes.read_text(encoding="utf-8"))
-            if notes["bytes"] > self.growing.stat().st_size:
+            need_file(self._notes)
+            notes: dict[str, Any] = parse_json(self._notes.read_text(encoding="utf-8"))
+            length, settings, state = notes["bytes"], notes["settings"], notes["state"]
+            if type(length) is not int or not isinstance(settings, dict) or not isinstance(state, dict | None):
+                raise ValueError("it holds other things than it should")
+            if not 0 <= length <= self.growing.stat().st_size:
                 raise ValueError("the rows are shorter than they were")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{self._notes} is damaged: {error}; delete it to begin anew") from error
-        if changed := [k for k, value in self._settings.items() if notes["settings"].get(k) != value]:
-            was = ", ".join(f"{name} was {notes['settings'].get(name)!r}" for name in changed)
+        if changed := [k for k, value in self._settings.items() if settings.get(k) != value]:
+            was = ", ".join(f"{name} was {settings.get(name)!r}" for name in changed)
             raise InputError(f"{self.growing} was begun with other settings ({was}); use the same to continue it")
         return notes
 

@@ -19,10 +19,20 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import Damaged, FileError, InputError, MissingExtra
+from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
+from mien.storage import need_file
 
 _BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
 _SHORT_S = 0.5  # a stream may end so much earlier than its head says
+
+LIMITS = {"max_pixels": "36000000"}
+"""FFmpeg's options for every decoder: a frame may have 8192 x 4320 pixels, of which it keeps up to 16."""
+
+DEMUXERS = (
+    "asf", "apng", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mpeg",
+    "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm", "webm", "wtv", "yuv4mpegpipe",
+)  # fmt: skip
+"""FFmpeg's names of the formats that a file may have: those that hold a video, and no list of other files."""
 
 
 def need_av() -> Any:
@@ -111,11 +121,12 @@ class VideoFile:
         weakref.finalize(self, self._container.close)  # a loop that was never begun does not close it
         covers = av.stream.Disposition.attached_pic  # the picture of a song is a stream too
         streams = [each for each in self._container.streams.video if not each.disposition & covers]
-        if not streams:
+        if not streams or streams[0].codec_context is None:  # no decoder knows what its head names
             self.close()
             raise Damaged(f"{self.name} has no video stream, or its index is damaged; expected a video")
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
+        self._stream.codec_context.options = LIMITS
 
     @property
     def duration_s(self) -> float | None:
@@ -245,15 +256,18 @@ def open_container(name: str) -> Any:
     av = need_av()
     try:
         if "://" in name:
-            return av.open(name, metadata_errors="replace")
+            return av.open(name, metadata_errors="replace", options=LIMITS)
+        need_file(name)
         with open(name, "rb") as file:
             if not file.read(1):
                 raise Damaged(f"{name} is empty; expected a video")
-        return av.open(f"file:{name}", metadata_errors="replace")  # no name of a file is an address
+        # No name of a file is an address, and no file may be a list of other files or addresses to fetch.
+        limits = {"protocol_whitelist": "file", "format_whitelist": ",".join(DEMUXERS)} | LIMITS
+        return av.open(f"file:{name}", metadata_errors="replace", options=limits)
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise Damaged(f"{name} is no video that FFmpeg can read, or it breaks off before its index") from error
     except (OSError, ValueError, av.FFmpegError) as error:
-        if isinstance(error, Damaged):
+        if isinstance(error, MienError):
             raise
         raise FileError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
 
