@@ -101,5 +101,5 @@ def test_a_model_that_works_for_one_face_alone_says_so(tmp_path: Path) -> None:
 def test_logits_that_are_no_numbers_are_no_answer(tmp_path: Path) -> None:
     nothing = numpy_helper.from_array(np.full((2304, 7), np.nan, np.float32), "weights")
     (tmp_path / "m.onnx").write_bytes(model([*HEAD, LAST], nothing))
-    with pytest.raises(Damaged, match="should give seven finite logits"):
+    with pytest.raises(Damaged, match="should give 7 finite logits"):
         Recognizer(tmp_path / "m.onnx").logits(np.ones((1, 48, 48), np.uint8))
