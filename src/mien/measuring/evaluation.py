@@ -69,7 +69,7 @@ def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> F
     if not len(faces):
         raise InputError("expected at least one row to predict, but there is none")
     seen = [chunked(view) for view in views_of(faces.images, views)]
-    mean: Float[np.ndarray, "N 7"] = np.mean(seen, 0)
+    mean: Float[np.ndarray, "N C"] = np.mean(seen, 0)
     return mean
 
 
@@ -245,8 +245,8 @@ def evaluate(
     check_views(views)
     rows = _labelled(faces, split, labels)
     asked = VIEWS[: VIEWS.index(views) + 1]
-    answers = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
-    report = _report(predictor.name, faces, split, labels, rows, answers, binary)
+    found = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
+    report = _report(predictor.name, faces, split, labels, rows, found, binary)
     report.notes[:0] = getattr(predictor, "notes", ())
     return report
 
