@@ -38,7 +38,6 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Label millions of images into a folder of Parquet files; run it again to go on after a stop."""
-    from mien.reading.bulk import Failure
     from mien.reading.label import label as run
     from mien.reading.label import read_failures
     from mien.reading.plan import LabelOptions
@@ -66,7 +65,7 @@ def label(
     else:
         _show(summary, folder)
     for failure in islice(read_failures(folder), _SHOWN):
-        fail(printable(str(Failure(*failure))))
+        fail(printable(str(failure)))
     if summary.failures > _SHOWN:
         fail(f"and {summary.failures - _SHOWN:,} more: {folder / 'failures.parquet'}")
     if summary.failures or summary.unfinished:

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from mien.errors import InputError
+from mien.reading.bulk import Failure
 from mien.reading.engines import Done, cores, run_local, run_ray
 from mien.reading.plan import LabelOptions, Plan, open_plan
 from mien.reading.shards import Counts, read_counts
@@ -109,9 +110,7 @@ def label(
         return _finish(plan, unfinished, done - before, time.monotonic() - begin)
 
 
-def _run(
-    plan: Plan, todo: list[int], engine: str, workers: int, address: str | None, gpus: int
-) -> Iterator[Done]:
+def _run(plan: Plan, todo: list[int], engine: str, workers: int, address: str | None, gpus: int) -> Iterator[Done]:
     if not todo:
         return iter(())
     if engine == "ray":
@@ -129,7 +128,7 @@ def _finish(plan: Plan, unfinished: list[int], labelled_now: int, seconds: float
             expressions.update(counts.expressions)
             totals.update({name: getattr(counts, name) for name in ("images", "faces", "without_face", "uncertain")})
             totals["failures"] += len(counts.failures)
-            yield from (dict(zip(FAILURES, failure, strict=True)) for failure in counts.failures)
+            yield from map(asdict, counts.failures)
 
     write_table(plan.folder / "failures.parquet", failures(), FAILURES)
     summary = Summary(
@@ -154,10 +153,10 @@ def _parts(plan: Plan, unfinished: set[int]) -> Iterator[Counts]:
             yield read_counts(plan.part(shard))
 
 
-def read_failures(out: str | PathLike[str]) -> Iterator[tuple[str, str]]:
-    """Source and reason of each image of a finished run that could not be read."""
+def read_failures(out: str | PathLike[str]) -> Iterator[Failure]:
+    """The images of a finished run that could not be read."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(Path(out) / "failures.parquet") as table:
         for batch in table.iter_batches(1000):
-            yield from ((row["source"], row["reason"]) for row in batch.to_pylist())
+            yield from (Failure(**row) for row in batch.to_pylist())

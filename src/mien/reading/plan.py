@@ -28,12 +28,16 @@ from mien.reading.sources import Item, is_url, list_source
 from mien.reading.tables import as_text
 from mien.storage import write_whole
 
-SHARD = (100, 10_000)
-"""Images of a shard, at least and at most, where none is asked for."""
-
-_SHARDS = 256  # so many are then aimed at
 _LARGEST = 100_000  # a shard's rows are held in memory until it is written
 _GROUP = 16_384  # images of the plan that are held at once
+
+
+def default_shard_size(images: int) -> int:
+    """Images of a shard where no size is asked for: a 256th of all, at least 100 and at most 10,000.
+
+    It depends on nothing else, so that the number of workers changes neither files nor rows.
+    """
+    return min(max(100, images // 256), 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +183,11 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
 def _begin(folder: Path, items: Iterable[Item], fixed: dict[str, Any], shard_size: int) -> Manifest:
     listing = _Listing(items)
     _write_plan(folder / "plan.parquet", listing)
-    least, most = SHARD
     manifest = Manifest(
         **fixed,
         images=listing.count,
         listing_sha256=listing.sha256,
-        shard_size=shard_size or min(max(least, listing.count // _SHARDS), most),
+        shard_size=shard_size or default_shard_size(listing.count),
     )
     text = json.dumps(asdict(manifest), indent=2) + "\n"
     write_whole(folder / "manifest.json", lambda file: file.write(text))

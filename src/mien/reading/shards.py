@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from mien.errors import Damaged, InputError, MienError
 from mien.expressions import EXPRESSIONS
+from mien.reading.bulk import Failure
 from mien.reading.faces import CenterFace, Face
 from mien.reading.images import open_image
 from mien.reading.plan import Plan
@@ -38,7 +39,7 @@ class Counts:
         without_face: Images without a face.
         uncertain: Faces whose confidence is below the model's threshold.
         expressions: Faces by expression.
-        failures: Source and reason of each image that could not be read.
+        failures: Images that could not be read, and why.
     """
 
     images: int
@@ -46,7 +47,7 @@ class Counts:
     without_face: int
     uncertain: int
     expressions: dict[str, int]
-    failures: list[tuple[str, str]]
+    failures: list[Failure]
 
 
 def read_counts(part: Path) -> Counts:
@@ -59,7 +60,8 @@ def read_counts(part: Path) -> Counts:
     import pyarrow.parquet as pq
 
     try:
-        return Counts(**json.loads(pq.read_metadata(part).metadata[b"mien.shard"]))
+        counts = json.loads(pq.read_metadata(part).metadata[b"mien.shard"])
+        return Counts(**counts | {"failures": [Failure(**failure) for failure in counts["failures"]]})
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{part} is no whole file of a shard: {error}; delete it, and start again") from error
 
@@ -109,13 +111,13 @@ class Labeller:
             FileError: The plan cannot be read, or the file not written: the disk is full, say.
         """
         photos: list[Photo] = []
-        failures: list[tuple[str, str]] = []
+        failures: list[Failure] = []
         waiting: list[_Seen] = []
         for item, image in _decoded(read_items(self.plan.items(shard), self.plan.manifest.column)):
             if stop():
                 raise Stopped
             if isinstance(image, MienError):
-                failures.append((as_text(item.source), as_text(str(image))))
+                failures.append(Failure(as_text(item.source), as_text(str(image))))
                 continue
             waiting.append(_Seen(item.source, image.shape[1], image.shape[0], *self.recognizer.find_faces(image)))
             if sum(len(seen.faces) for seen in waiting) >= BATCH:
@@ -172,7 +174,7 @@ def _decode(item: Item, source: str | bytes | MienError) -> UInt8[np.ndarray, "H
         return error
 
 
-def _count(photos: list[Photo], failures: list[tuple[str, str]]) -> Counts:
+def _count(photos: list[Photo], failures: list[Failure]) -> Counts:
     readings = [reading for photo in photos for reading in photo.readings]
     found = Counter(str(reading.expression) for reading in readings)
     return Counts(
