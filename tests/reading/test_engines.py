@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from multiprocessing import active_children
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -131,12 +132,15 @@ def test_ray_writes_the_same_files(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("session")
-def test_what_an_actor_meets_is_raised(source: Path, tmp_path: Path) -> None:
+def test_what_an_actor_meets_is_raised_where_it_was_started(source: Path, tmp_path: Path) -> None:
     plan = plan_of(source, tmp_path / "out", shard_size=10)
-    (plan.folder / "rows").write_text("no folder")
-    with pytest.raises(FileError, match="cannot write .*rows"):
-        list(run_ray(plan, [0, 1, 2], 1))
+    actor = engines._Actor(plan, gpu=False)
+    batch = actor({"shard": np.array([2])})
+    assert engines._done({name: value for name, (value,) in batch.items()}) == Done(2)
+    plan.part(1).mkdir()
+    batch = actor({"shard": np.array([1])})
+    with pytest.raises(FileError, match=f"cannot write {plan.part(1)}"):
+        engines._done({name: value for name, (value,) in batch.items()})
 
 
 @pytest.mark.usefixtures("session")

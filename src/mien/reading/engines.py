@@ -150,36 +150,51 @@ def run_ray(
 
     Raises:
         MissingExtra: Ray is not installed.
+        MienError: Ray gave up.
         FileError: Nothing answers at the address; or as `Labeller`.
-        InputError: The cluster has fewer CPUs or GPUs than that; or as `Labeller`.
+        InputError: The cluster has fewer CPUs or GPUs than that, or a GPU has no worker; or as `Labeller`.
     """
     with _session(address, workers or gpus or cores()):
         import ray
-        from ray.data import ActorPoolStrategy, DataContext
+        from ray.data import ActorPoolStrategy
+        from ray.exceptions import RayError
 
         _quiet()
-        DataContext.get_current().enable_progress_bars = False
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         workers = workers or gpus or int(resources.get("CPU", 0))
         for kind, wanted in (("CPU", workers), ("GPU", gpus)):
             if resources.get(kind, 0) < wanted:
                 raise InputError(f"{wanted} {kind}s are asked for, and the Ray cluster has {resources.get(kind, 0):g}")
-        rows = (
-            ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-            .map_batches(
-                _Actor,
-                fn_constructor_args=(plan, bool(gpus)),
-                batch_size=1,
-                compute=ActorPoolStrategy(size=min(workers, len(shards))),
-                num_cpus=1,
-                num_gpus=gpus / workers or None,
-            )
-            .iter_rows()
+        if workers < gpus:
+            raise InputError(f"expected a worker a GPU or more, but got {workers} workers and {gpus} GPUs")
+        items = [{"shard": shard} for shard in shards]
+        labelled = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Actor,
+            fn_constructor_args=(plan, bool(gpus)),
+            batch_size=1,
+            compute=ActorPoolStrategy(size=min(workers, len(items))),
+            num_cpus=1,
+            num_gpus=gpus / workers or None,
+            max_task_retries=_TRIES - 1,  # Ray's own choice is to begin a shard that kills its actor for ever
         )
-        for row in rows:
-            if row["kind"]:
-                raise {"FileError": FileError, "InputError": InputError}.get(row["kind"], MienError)(row["problem"])
-            yield Done(int(row["shard"]))
+        labelled.context.enable_progress_bars = False
+        labelled.context.max_errored_blocks = -1  # and to end with the first that it gives up
+        left = set(shards)
+        try:
+            for row in labelled.iter_rows():
+                done = _done(row)
+                left.remove(done.shard)
+                yield done
+        except RayError as error:
+            raise MienError(f"Ray gave up: {error}; what is done is kept, start again to go on") from error
+        yield from (Done(shard, "its actor was killed (out of memory?)") for shard in sorted(left))
+
+
+def _done(row: dict[str, Any]) -> Done:
+    """What an actor's row says; its error is raised."""
+    if row["kind"]:
+        raise {"FileError": FileError, "InputError": InputError}.get(row["kind"], MienError)(row["problem"])
+    return Done(int(row["shard"]))
 
 
 class _Actor:
@@ -228,7 +243,7 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
         try:
             ray.init(address, **quiet, runtime_env={"env_vars": path})
         except ConnectionError as error:
-            raise FileError(f"there is no Ray cluster at {address}: {error}") from error
+            raise FileError(f"cannot join the Ray cluster at {address}: {error}") from error
     try:
         yield
     finally:

@@ -3,7 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,7 +13,7 @@ from mien.errors import InputError
 from mien.reading.bulk import Failure
 from mien.reading.engines import Done, cores, run_local, run_ray
 from mien.reading.plan import LabelOptions, Plan, open_plan
-from mien.reading.shards import Counts, read_counts
+from mien.reading.shards import read_counts
 from mien.reading.tables import Row, write_table
 from mien.storage import write_whole
 
@@ -98,33 +99,35 @@ def label(
         before = plan.manifest.images - sum(map(plan.size, todo))
         done = before
         report(done, plan.manifest.images)
-        unfinished = []
-        for ended in _run(plan, todo, engine, workers, address, gpus):
-            if ended.problem is not None:
-                then = "it is left for another start" if ended.final else "it is begun again"
-                warn(f"shard {ended.shard} was not labelled: {ended.problem}; {then}")
-                unfinished += [ended.shard] if ended.final else []
-                continue
-            done += plan.size(ended.shard)
-            report(done, plan.manifest.images)
-        return _finish(plan, unfinished, done - before, time.monotonic() - begin)
+        with closing(_run(plan, todo, engine, workers, address, gpus)) as shards:
+            for ended in shards:
+                if ended.problem is None:
+                    done += plan.size(ended.shard)
+                    report(done, plan.manifest.images)
+                else:
+                    then = "it is left for another start" if ended.final else "it is begun again"
+                    warn(f"shard {ended.shard} was not labelled: {ended.problem}; {then}")
+        return _finish(plan, done - before, time.monotonic() - begin)
 
 
-def _run(plan: Plan, todo: list[int], engine: str, workers: int, address: str | None, gpus: int) -> Iterator[Done]:
-    if not todo:
-        return iter(())
-    if engine == "ray":
-        return run_ray(plan, todo, workers, address=address, gpus=gpus)
-    return run_local(plan, todo, workers or cores())
+def _run(
+    plan: Plan, todo: list[int], engine: str, workers: int, address: str | None, gpus: int
+) -> Generator[Done, None, None]:
+    if todo and engine == "ray":
+        yield from run_ray(plan, todo, workers, address=address, gpus=gpus)
+    elif todo:
+        yield from run_local(plan, todo, workers or cores())
 
 
-def _finish(plan: Plan, unfinished: list[int], labelled_now: int, seconds: float) -> Summary:
+def _finish(plan: Plan, labelled_now: int, seconds: float) -> Summary:
     """Gather what the shards say of themselves: failures.parquet, summary.json."""
+    unfinished = plan.missing()
     expressions: Counter[str] = Counter()
     totals: Counter[str] = Counter()
 
     def failures() -> Iterator[Row]:
-        for counts in _parts(plan, set(unfinished)):
+        for shard in sorted(set(range(plan.shards)) - set(unfinished)):
+            counts = read_counts(plan.part(shard))
             expressions.update(counts.expressions)
             totals.update({name: getattr(counts, name) for name in ("images", "faces", "without_face", "uncertain")})
             totals["failures"] += len(counts.failures)
@@ -145,12 +148,6 @@ def _finish(plan: Plan, unfinished: list[int], labelled_now: int, seconds: float
     text = json.dumps(asdict(summary) | asdict(plan.manifest) | {"images": summary.images}, indent=2) + "\n"
     write_whole(plan.folder / "summary.json", lambda file: file.write(text))
     return summary
-
-
-def _parts(plan: Plan, unfinished: set[int]) -> Iterator[Counts]:
-    for shard in range(plan.shards):
-        if shard not in unfinished:
-            yield read_counts(plan.part(shard))
 
 
 def read_failures(out: str | PathLike[str]) -> Iterator[Failure]:
