@@ -108,6 +108,7 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Pat
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,9 +89,16 @@ def test_another_folder_is_not_written_into(source: Path, tmp_path: Path) -> Non
 
 def test_no_folder_is_made_where_there_is_nothing_to_do(tmp_path: Path) -> None:
     photos = folder_of(tmp_path / "in", 1)
-    for source, options in ((tmp_path / "none", {}), (photos, {"model": "none.onnx"}), (photos, {"shard_size": -1})):
+    for source, options in ((tmp_path / "none", {}), (photos, {"model": "none.onnx"}), (photos, {"side": 3})):
         with pytest.raises(MienError):
             plan_of(source, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"shard_size": -1}, {"min_score": 2.0}, {"views": "ten"}])
+def test_settings_out_of_range_are_not_fixed(options: dict[str, Any], source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        plan_of(source, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

@@ -84,16 +84,16 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
     # Images come by the shard: what is measured over less than some shards is no speed.
     with Progress(*columns, console=err, redirect_stdout=False, speed_estimate_period=600) as progress:
         task = progress.add_task("listing", total=None)
-        first: list[tuple[float, int]] = []
+        begun: tuple[float, int] | None = None  # when, and what earlier starts had done
 
         def report(done: int, total: int) -> None:
-            now = time.monotonic()
-            if not first:
-                progress.reset(task, total=total, completed=done)
-            first.append((now, done)) if not first else None
-            begin, before = first[0]
-            speed = f", {(done - before) / (now - begin):,.1f} images/s" if done > before else ""
-            progress.update(task, description=f"labelling{speed}", completed=done)
+            nonlocal begun
+            if begun is None:
+                begun = time.monotonic(), done
+                progress.reset(task, total=total, completed=done, description="labelling")
+                return
+            speed = (done - begun[1]) / (time.monotonic() - begun[0])
+            progress.update(task, completed=done, description=f"labelling, {speed:,.1f} images/s")
 
         yield report
 

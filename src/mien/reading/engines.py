@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from typing import Any
 
@@ -154,6 +155,7 @@ def run_ray(
         FileError: Nothing answers at the address; or as `Labeller`.
         InputError: The cluster has fewer CPUs or GPUs than that, or a GPU has no worker; or as `Labeller`.
     """
+    check_ray(address)
     with _session(address, workers or gpus or cores()):
         import ray
         from ray.data import ActorPoolStrategy
@@ -225,10 +227,8 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
     """Ray, started or joined quietly, and left as it was found."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtra.of("ray", "--engine ray") from error
+    import ray
+
     if ray.is_initialized():
         yield
         return
@@ -237,7 +237,6 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
         quiet |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE}
         ray.init(**quiet, _node_ip_address="127.0.0.1")
     else:
-        _knock(address)
         # For a cluster on this machine that was started in another environment.
         path = {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}
         try:
@@ -250,10 +249,17 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Ask the address whether anybody is there: Ray itself takes minutes to say no, and ends the process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():  # "auto", "local"
+def check_ray(address: str | None) -> None:
+    """Ask the address whether anybody is there: Ray itself takes minutes to say no, and ends the process.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        FileError: Nothing answers.
+    """
+    if find_spec("ray") is None:
+        raise MissingExtra.of("ray", "the ray engine")
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # none, "auto", "local"
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mien.errors import InputError
 from mien.reading.bulk import Failure
-from mien.reading.engines import Done, cores, run_local, run_ray
+from mien.reading.engines import Done, check_ray, cores, run_local, run_ray
 from mien.reading.plan import LabelOptions, Plan, open_plan
 from mien.reading.shards import read_counts
 from mien.reading.tables import Row, write_table
@@ -93,6 +93,8 @@ def label(
         raise InputError(f"workers and gpus should be 0 or more, but are {workers} and {gpus}")
     if engine == "local" and (address is not None or gpus):
         raise InputError("address and gpus are for the ray engine; the local one uses this machine's cores")
+    if engine == "ray":
+        check_ray(address)  # before the source is listed, which may take long
     begin = time.monotonic()
     with open_plan(source, out, options or LabelOptions()) as plan:
         todo = plan.missing()

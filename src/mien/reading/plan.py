@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import Damaged, FileError, InputError, MissingExtra
+from mien.reading.faces import CenterFace
 from mien.reading.recognizer import load_model
 from mien.reading.sources import Item, is_url, list_source
 from mien.reading.tables import as_text
@@ -157,6 +158,7 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
         raise InputError(f"shard_size should be from 0 to {_LARGEST:,} images, but is {options.shard_size}")
     source, folder = os.fspath(source), Path(os.path.abspath(folder))
     recognizer = load_model(options.model, views=options.views, threads=1)
+    CenterFace(side=options.side or None, min_score=options.min_score, threads=1)  # refuses what is out of range
     fixed = {
         "source": as_text(source if is_url(source) else os.path.abspath(source)),
         "model": recognizer.name,
@@ -165,19 +167,19 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
         "version": version("mien"),
     }
     model = options.model if recognizer.path != Path(options.model) else os.path.abspath(options.model)
-    begun = _read_manifest(folder)
-    if begun is not None:
-        _check(folder, begun, fixed | ({"shard_size": options.shard_size} if options.shard_size else {}))
     items = list_source(source, column=options.column, skip=str(folder))
     items = chain([next(items)], items)  # what is wrong with the source is raised before a folder is made
+    _read_manifest(folder)  # and what is wrong with the folder before it is written to
     with _locked(folder):
-        if begun is not None:
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            manifest = _begin(folder, items, fixed, options.shard_size)
+        else:
+            _check(folder, manifest, fixed | ({"shard_size": options.shard_size} if options.shard_size else {}))
             listing = _Listing(items)
             listing.exhaust()
-            _check(folder, begun, {"images": listing.count, "listing_sha256": listing.sha256})
-            yield Plan(folder, os.getcwd(), model, begun)
-        else:
-            yield Plan(folder, os.getcwd(), model, _begin(folder, items, fixed, options.shard_size))
+            _check(folder, manifest, {"images": listing.count, "listing_sha256": listing.sha256})
+        yield Plan(folder, os.getcwd(), model, manifest)
 
 
 def _begin(folder: Path, items: Iterable[Item], fixed: dict[str, Any], shard_size: int) -> Manifest:

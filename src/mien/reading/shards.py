@@ -120,7 +120,7 @@ class Labeller:
                 failures.append(Failure(as_text(item.source), as_text(str(image))))
                 continue
             waiting.append(_Seen(item.source, image.shape[1], image.shape[0], *self.recognizer.find_faces(image)))
-            if sum(len(seen.faces) for seen in waiting) >= BATCH:
+            if sum(max(1, len(seen.faces)) for seen in waiting) >= BATCH:
                 photos += self._read(waiting)
         photos += self._read(waiting)
         counts = _count(photos, failures)
