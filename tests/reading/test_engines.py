@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -115,8 +116,12 @@ def test_an_unreachable_address_is_named(address: str, source: Path, tmp_path: P
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """Ray on this machine, as `run_ray` starts it; it takes seconds, so once."""
-    ray = pytest.importorskip("ray")
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed")
     with engines._session(None, 2):
+        import ray
+
+        assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")  # for nobody else
         yield
     assert not ray.is_initialized()
 
@@ -130,6 +135,18 @@ def test_ray_writes_the_same_files(
     assert sorted(done.shard for done in run_ray(plan, plan.missing(), workers)) == list(range(6))
     assert parts(plan) == expected
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a matter of POSIX signals")
+@pytest.mark.usefixtures("session")
+def test_a_killed_actor_costs_nothing(source: Path, expected: list[bytes], tmp_path: Path) -> None:
+    plan = plan_of(source, tmp_path / "out", shard_size=5)
+    ended = run_ray(plan, plan.missing(), 1)
+    first = next(ended).shard
+    (actor,) = [p for p in psutil.Process().children(recursive=True) if "MapWorker" in p.cmdline()[0]]
+    actor.kill()
+    assert sorted([first, *(done.shard for done in ended if done.problem is None)]) == list(range(6))
+    assert parts(plan) == expected
 
 
 def test_what_an_actor_meets_is_raised_where_it_was_started(source: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -177,10 +178,11 @@ def run_ray(
             compute=ActorPoolStrategy(size=min(workers, len(items))),
             num_cpus=1,
             num_gpus=gpus / workers or None,
-            max_task_retries=_TRIES - 1,  # Ray's own choice is to begin a shard that kills its actor for ever
+            # Ray's own choice is to begin a shard that kills its actor for ever,
+            ray_remote_args_fn=partial(dict, max_task_retries=_TRIES - 1),
         )
         labelled.context.enable_progress_bars = False
-        labelled.context.max_errored_blocks = -1  # and to end with the first that it gives up
+        labelled.context.max_errored_blocks = -1  # or to end all with the first that it gives up
         left = set(shards)
         try:
             for row in labelled.iter_rows():
@@ -227,6 +229,8 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
     """Ray, started or joined quietly, and left as it was found."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address is None:  # Ray reads this when it is first imported: it listens on 127.0.0.1, not for the whole network
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():
@@ -235,7 +239,7 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         quiet |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE}
-        ray.init(**quiet, _node_ip_address="127.0.0.1")
+        ray.init(**quiet)
     else:
         # For a cluster on this machine that was started in another environment.
         path = {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}
