@@ -19,6 +19,7 @@ from multiprocessing import get_context, parent_process
 from typing import Any
 
 from mien.errors import FileError, InputError, MienError, MissingExtra
+from mien.reading.faces import cores
 from mien.reading.plan import Plan
 from mien.reading.shards import Labeller, Stopped
 
@@ -40,11 +41,6 @@ class Done:
     shard: int
     problem: str | None = None
     final: bool = True
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]:
@@ -236,17 +232,16 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        quiet |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE}
-        ray.init(**quiet)
-    else:
-        # For a cluster on this machine that was started in another environment.
-        path = {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}
-        try:
-            ray.init(address, **quiet, runtime_env={"env_vars": path})
-        except ConnectionError as error:
-            raise FileError(f"cannot join the Ray cluster at {address}: {error}") from error
+        options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE}
+    else:  # of a cluster on this machine that was started in another environment
+        options |= {"runtime_env": {"env_vars": {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}}}
+    try:
+        ray.init(address or "local", **options)
+    except Exception as error:  # Ray raises bare ones
+        what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
+        raise FileError(f"cannot {what}: {error}") from error
     try:
         yield
     finally:

@@ -169,7 +169,7 @@ def _padded(length: int) -> int:
     return -(-length // _STRIDE) * _STRIDE
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -181,7 +181,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or min(8, _cores())  # a number, even ONNX Runtime's own, unbinds them
+    options.intra_op_num_threads = threads or min(8, cores())  # a number, even ONNX Runtime's own, unbinds them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
     return options
