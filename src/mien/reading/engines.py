@@ -8,12 +8,12 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -167,16 +167,17 @@ def run_ray(
         if workers < gpus:
             raise InputError(f"expected a worker a GPU or more, but got {workers} workers and {gpus} GPUs")
         items = [{"shard": shard} for shard in shards]
-        labelled = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _Actor,
-            fn_constructor_args=(plan, bool(gpus)),
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(workers, len(items))),
-            num_cpus=1,
-            num_gpus=gpus / workers or None,
-            # Ray's own choice is to begin a shard that kills its actor for ever,
-            ray_remote_args_fn=partial(dict, max_task_retries=_TRIES - 1),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray 2.60 calls every way to say `max_task_retries` deprecated
+            labelled = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                _Actor,
+                fn_constructor_args=(plan, bool(gpus)),
+                batch_size=1,
+                compute=ActorPoolStrategy(size=min(workers, len(items))),
+                num_cpus=1,
+                num_gpus=gpus / workers or None,
+                max_task_retries=_TRIES - 1,  # Ray's own choice is to begin a shard that kills its actor for ever,
+            )
         labelled.context.enable_progress_bars = False
         labelled.context.max_errored_blocks = -1  # or to end all with the first that it gives up
         left = set(shards)
