@@ -78,6 +78,12 @@ def test_the_table_of_the_seed_systems_is_what_was_measured() -> None:
         assert f"{seeds.BEGIN}\n{table}{seeds.END}" in page.read_text(encoding="utf-8"), page.name
 
 
+def test_the_rates_of_labelling_are_what_was_measured() -> None:
+    rates = script("label")
+    measured = json.loads(rates.RESULTS.read_text(encoding="utf-8")) if rates.RESULTS.exists() else None
+    assert f"{rates.BEGIN}\n{rates.page(measured)}{rates.END}" in rates.PAGE.read_text(encoding="utf-8")
+
+
 def test_the_scoreboard_is_what_was_measured() -> None:
     board = script("scoreboard")
     assert board.PAGE.read_text(encoding="utf-8") == board.page()

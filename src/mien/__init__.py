@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mien.measuring.robustness import evaluate_corrupted as evaluate_corrupted
     from mien.reading.explain import occlusion_map as occlusion_map
     from mien.reading.faces import Face as Face
+    from mien.reading.label import label as label
+    from mien.reading.plan import LabelOptions as LabelOptions
     from mien.reading.recognizer import Reading as Reading
     from mien.reading.recognizer import Recognizer as Recognizer
     from mien.reading.recognizer import load_model as load_model
@@ -34,6 +36,7 @@ _HOME = {
     "Expression": "expressions",
     "Face": "reading.faces",
     "FaceSet": "measuring.faceset",
+    "LabelOptions": "reading.plan",
     "MienError": "errors",
     "RECIPES": "recipes",
     "Reading": "reading.recognizer",
@@ -41,6 +44,7 @@ _HOME = {
     "Recognizer": "reading.recognizer",
     "evaluate": "measuring.evaluation",
     "evaluate_corrupted": "measuring.robustness",
+    "label": "reading.label",
     "load_model": "reading.recognizer",
     "occlusion_map": "reading.explain",
     "read": "reading.recognizer",

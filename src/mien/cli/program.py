@@ -17,6 +17,7 @@ from mien.cli.console import fail
 from mien.cli.data import data_audit, data_import
 from mien.cli.evaluate import evaluate, predict
 from mien.cli.export import export
+from mien.cli.label import label
 from mien.cli.read import read
 from mien.cli.serve import serve
 from mien.cli.train import train
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: import, audit.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-for verb in (read, watch, serve, models, recipes, doctor, evaluate, predict, train, export):
+for verb in (read, watch, label, serve, models, recipes, doctor, evaluate, predict, train, export):
     app.command()(verb)
 data_app.command("import")(data_import)
 data_app.command("audit")(data_audit)

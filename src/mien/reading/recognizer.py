@@ -381,24 +381,31 @@ def model_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
 
 
-def load_model(model: str | PathLike[str] = DEFAULT_MODEL, *, views: str = "single", threads: int = 0) -> Recognizer:
+def load_model(
+    model: str | PathLike[str] = DEFAULT_MODEL,
+    *,
+    views: str = "single",
+    threads: int = 0,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+) -> Recognizer:
     """A recognizer by name or from a file.
 
     Args:
         model: The name of a model in the package, or the path of an .onnx file.
         views: One of `VIEWS`: "single", "mirror" or "ten".
         threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
+        providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
         NotFound: No model has this name.
-        FileError, Damaged: As `Recognizer`.
+        FileError, Damaged, InputError: As `Recognizer`.
     """
     known = model_files()
     if str(model) in known:
-        return Recognizer(known[str(model)], views=views, threads=threads)
+        return Recognizer(known[str(model)], views=views, threads=threads, providers=providers)
     if Path(model).suffix != ".onnx":
         raise NotFound.named("model", str(model), [*known, "(or the path of an .onnx file)"])
-    return Recognizer(model, views=views, threads=threads)
+    return Recognizer(model, views=views, threads=threads, providers=providers)
 
 
 @lru_cache(maxsize=1)

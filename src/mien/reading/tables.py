@@ -1,7 +1,7 @@
 """Readings -> JSON objects and rows of tables. The one place that knows the columns."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -134,8 +134,20 @@ def check_form(path: str | PathLike[str], *suffixes: str) -> None:
         raise MissingExtra.of("parquet", "writing Parquet")
 
 
-def write_table(path: str | PathLike[str], rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> Path:
+def write_table(
+    path: str | PathLike[str],
+    rows: Iterable[Row],
+    columns: Sequence[str] = COLUMNS,
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> Path:
     """Write rows as .csv or .parquet by the suffix, whole or not at all, in constant memory.
+
+    Args:
+        path: The file.
+        rows: Values by column; None where there is nothing to say.
+        columns: The columns, in their order.
+        notes: Metadata of a Parquet file.
 
     Raises:
         InputError: Another suffix.
@@ -156,8 +168,8 @@ def write_table(path: str | PathLike[str], rows: Iterable[Row], columns: Sequenc
     import pyarrow.parquet as pq
 
     kinds = {"frame": pa.int64(), "track": pa.int64(), "uncertain": pa.bool_()}
-    kinds |= dict.fromkeys(("source", "expression", "flags"), pa.string())
-    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
+    kinds |= dict.fromkeys(("source", "expression", "flags", "reason"), pa.string())
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns], notes)
 
     def write_groups(file: Any) -> None:
         left = iter(rows)

@@ -1,0 +1,218 @@
+import os
+import tarfile
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
+from mien.reading.images import open_image
+from mien.reading.sources import Item, fetch, list_source, read_items
+from photos import encoded, folder_of, tar_of
+
+
+def names(source: str | Path, **options: str) -> list[str]:
+    return [item.source for item in list_source(str(source), **options)]
+
+
+def contents(items: list[Item], column: str = "") -> list[bytes | str]:
+    """What each item holds; the message of an error in its place."""
+    read = ((item, source) for item, source in read_items(items, column))
+    return [str(s) if isinstance(s, MienError) else fetch(item, s) for item, s in read]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of everything, seen from beside it."""
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path / "in" / "deep" / "er", 2)
+    (tmp_path / "in" / "a.PNG").touch()
+    (tmp_path / "in" / ".hidden.jpg").touch()
+    (tmp_path / "in" / "notes.txt").touch()
+    (tmp_path / "in" / "z.jpg").symlink_to(tmp_path / "in" / "a.PNG")
+    tar_of(tmp_path / "in" / "b.tar", {"x/1.jpg": encoded(0), "x/1.cls": b"3", "x/2.jpg": encoded(1)})
+    pq.write_table(pa.table({"jpg": [encoded(0), encoded(1)], "label": [3, 6]}), tmp_path / "in" / "c.parquet")
+    return Path("in")
+
+
+def test_a_folder_in_the_order_of_mien_read(mixed: Path) -> None:
+    inside = ["b.tar/x/1.jpg", "b.tar/x/2.jpg", "c.parquet#0", "c.parquet#1", "deep/er/000.jpg", "deep/er/001.jpg"]
+    assert names(mixed) == ["in/a.PNG", *(f"in/{name}" for name in inside), "in/z.jpg"]
+    assert names("./in/") == names("in")
+    assert names(mixed, skip=str(mixed.absolute() / "deep")) == [name for name in names(mixed) if "deep" not in name]
+    os.chdir(mixed)
+    assert names(".")[0] == "a.PNG"
+
+
+def test_patterns_stand_for_files(mixed: Path) -> None:
+    assert names("in/*.jpg") == ["in/z.jpg"]
+    assert names("in/**/0?[01].jpg") == ["in/deep/er/000.jpg", "in/deep/er/001.jpg"]
+    assert names("i*/b.t*") == ["in/b.tar/x/1.jpg", "in/b.tar/x/2.jpg"]
+    assert names(str(mixed.absolute() / "*.PNG")) == [str(mixed.absolute() / "a.PNG")]
+    Path("in/[1].jpg").touch()
+    assert names("in/[1].jpg") == ["in/[1].jpg"]
+
+
+def test_a_list_keeps_its_order_and_its_missing_paths(mixed: Path) -> None:
+    Path("list.txt").write_bytes(b"in/z.jpg\n\nin/missing.jpg\r\nin/b.tar\nnone.tar\ncaf\xe9.jpg\n")
+    first, missing, one, two, no_tar, odd = list_source("list.txt")
+    assert (first.source, missing.source) == ("in/z.jpg", "in/missing.jpg")
+    assert (one.source, two.source) == ("in/b.tar/x/1.jpg", "in/b.tar/x/2.jpg")
+    assert "none.tar: No such file" in (no_tar.problem or "")
+    assert os.fsencode(odd.path) == b"caf\xe9.jpg"
+
+
+def test_members_of_an_archive_and_rows_of_a_table_are_read_where_they_lie(mixed: Path) -> None:
+    for source in ("in/b.tar", "in/c.parquet"):
+        items = list(list_source(source))
+        assert contents(items) == [encoded(0), encoded(1)]
+        assert contents(items[1:]) == [encoded(1)]
+
+
+def test_a_url_that_fsspec_opens(mixed: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for path in [path for path in mixed.rglob("*") if path.is_file()]:
+        memory.pipe(f"/{path}", path.read_bytes())
+    here, there = list(list_source("in")), list(list_source("memory://in"))
+    assert [item.source for item in there] == [f"memory://{item.source}" for item in here]
+    assert [c for c in contents(there) if c] == [encoded(0), encoded(1)] * 3
+    assert names("memory://in/*.tar") == ["memory://in/b.tar/x/1.jpg", "memory://in/b.tar/x/2.jpg"]
+    memory.rm("/in", recursive=True)
+    with pytest.raises(FileError, match=r"cannot read memory://in/deep/er/000.jpg"):
+        fetch(there[5], there[5].path)
+
+
+def test_a_listing_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        folder_of(tmp_path / name, 1)
+    listed: list[str] = []
+    ls = LocalFileSystem.ls
+    monkeypatch.setattr(LocalFileSystem, "ls", lambda self, path, **o: [listed.append(path), ls(self, path, **o)][1])
+    assert len(list(islice(list_source(str(tmp_path)), 2))) == 2
+    assert listed == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "locked", "z"):
+        folder_of(tmp_path / name, 1)
+    scandir = os.scandir
+
+    def locked(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    first, problem, last = list_source(str(tmp_path))
+    assert (first.source, last.source) == (str(tmp_path / "a" / "000.jpg"), str(tmp_path / "z" / "000.jpg"))
+    assert problem.problem == f"cannot read {tmp_path / 'locked'}: Permission denied"
+
+
+@pytest.mark.parametrize("damage", ["head", "end"])
+def test_a_damaged_archive_gives_what_came_before(damage: str, tmp_path: Path) -> None:
+    """Python's tarfile takes a head that it does not understand for the end."""
+    path = tar_of(tmp_path / "a.tar", {f"{k}.jpg": encoded(k % 2) for k in range(4)})
+    content = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        third = archive.getmembers()[2]
+    if damage == "head":
+        content[third.offset : third.offset + 100] = b"\xff" * 100
+    else:
+        del content[third.offset_data + 50 :]
+    path.write_bytes(content)
+    *good, problem = list_source(str(path))
+    assert [item.inside for item in good] == ["/0.jpg", "/1.jpg"] + (["/2.jpg"] if damage == "end" else [])
+    assert contents(good[:2]) == [encoded(0), encoded(1)]
+    assert f"{path} is damaged at byte" in (problem.problem or "")
+
+
+def test_a_sound_archive_has_no_problem(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "a.tar", {"0.jpg": encoded(0)})
+    path.write_bytes(path.read_bytes()[: 512 + (len(encoded(0)) + 511) // 512 * 512])  # without the closing zeros
+    assert names(path) == [f"{path}/0.jpg"]
+
+
+def test_rows_across_row_groups(tmp_path: Path) -> None:
+    values = [f"image {k}".encode() for k in range(100)] + [None]
+    structs = pa.array([{"bytes": value, "path": "x"} for value in values])
+    pq.write_table(pa.table({"image": structs, "thumb": values}), tmp_path / "t.parquet", row_group_size=7)
+    items = list(list_source(str(tmp_path / "t.parquet")))
+    assert contents(items[5:90]) == values[5:90]
+    assert contents(items[99:], "thumb") == [values[99], "the row holds no image"]
+    doubled = items[40:42] + items[40:42]  # a list that names a table twice
+    assert contents(doubled) == values[40:42] * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "message"),
+    [
+        ({"source": ["a.jpg"], "label": [1]}, "", "has no image column: .* it has source (string), label (int64)"),
+        ({"one": [b"1"], "two": [b"2"]}, "", "has several image columns; name one: .*one (binary), two (binary)"),
+        ({"one": [b"1"]}, "two", "has no column 'two' with images"),
+    ],
+)
+def test_a_table_without_an_image_column(
+    table: dict[str, list[object]], column: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table(table), path)
+    with pytest.raises(InputError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        list(list_source(str(path), column=column))
+    folder_of(tmp_path / "u", 1)
+    problem, photo = list_source(str(tmp_path), column=column)  # among others, it stops none
+    assert str(path) in (problem.problem or "")
+    assert photo.source == str(tmp_path / "u" / "000.jpg")
+
+
+def test_a_table_that_breaks_off_in_the_middle(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    values = [os.urandom(500) for _ in range(80)]
+    pq.write_table(pa.table({"image": values}), path, row_group_size=40, use_dictionary=False)
+    items = list(list_source(str(path)))
+    content = bytearray(path.read_bytes())
+    page = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    content[page : page + 50] = b"\xff" * 50
+    path.write_bytes(content)
+    read = contents(items)
+    assert read[:32] == values[:32]  # the rest of a batch may be lost with what is broken
+    assert isinstance(read[-1], str)
+    assert str(path) in read[-1]
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("none", FileError, "no such file or folder"),
+        ("none/*.jpg", FileError, "no file matches none/"),
+        ("empty", FileError, "no images in empty"),
+        ("empty.txt", FileError, "a path or URL a line"),
+        ("text.tar", Damaged, "no plain tar archive"),
+        ("text.parquet", Damaged, "damaged Parquet file"),
+        ("photos.tar.gz", InputError, "unpack it"),
+        ("nothing-like-it://x", InputError, "URL that fsspec opens"),
+        ("s3://bucket/photos", MissingExtra, "driver that is not installed: .*s3fs"),
+    ],
+)
+def test_what_is_no_source(
+    source: str, error: type[MienError], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("empty.txt").touch()
+    for name in ("text.tar", "text.parquet", "photos.tar.gz"):
+        Path(name).write_text("hello, hello, hello")
+    if source.startswith("s3") and find_spec("s3fs"):
+        pytest.skip("the driver is installed")
+    with pytest.raises(error, match=message):
+        next(list_source(source))
+
+
+def test_open_image_takes_what_comes(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", 1)
+    ((item, source),) = read_items(list(list_source(str(folder))), "")
+    assert open_image(fetch(item, source)).shape[2] == 3
