@@ -25,9 +25,7 @@ CARD = load_model().card.to_metadata()
 FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz"
 QUICK = ("onnx", "recipes", "votes", "arrays", "notes", "videos")  # kinds that take a second or two each
 
-bounded = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+bounded = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and sizes of a process are read from Linux's /proc")
@@ -80,7 +78,11 @@ rows = st.lists(st.tuples(st.text(max_size=3), pixels | whole, st.sampled_from([
 
 
 @bounded
-@given(st.sampled_from(["emotion,pixels,Usage\n", "pixels\n", "Usage,NF\n", ""]), rows | st.binary(), st.booleans())
+@given(
+    head=st.sampled_from(["emotion,pixels,Usage\n", "pixels\n", "Usage,NF\n", ""]),
+    body=rows | st.binary(),
+    windows=st.booleans(),
+)
 def test_a_table_is_read_or_refused(head: str, body: list[str] | bytes, windows: bool, tmp_path: Path) -> None:
     end = "\r\n" if windows else "\n"
     text = body if isinstance(body, bytes) else end.join(body).encode("utf-8", "surrogatepass")
