@@ -26,8 +26,8 @@ _COLUMNS = ["row", "reason"]
 
 def fingerprint(faces: FaceSet) -> str:
     """SHA-256 of the pixels and row numbers of a whole data set."""
-    digest = sha256(np.ascontiguousarray(faces.images))
-    digest.update(np.ascontiguousarray(faces.rows, np.int64))
+    digest = sha256(np.ascontiguousarray(faces.images).data)
+    digest.update(np.ascontiguousarray(faces.rows).data)
     return digest.hexdigest()
 
 

@@ -85,7 +85,8 @@ def detail(image: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """An image without its light and its noise: what is between two scales, of one contrast, about 128."""
     pixels = image.astype(np.float32)
     band = cv2.GaussianBlur(pixels, (0, 0), _FINE) - cv2.GaussianBlur(pixels, (0, 0), _COARSE)
-    return np.clip(np.rint(128 + 32 * band / max(float(band.std()), 1e-6)), 0, 255).astype(np.uint8)
+    level: UInt8[np.ndarray, "H W"] = np.clip(128.5 + 32 * band / max(float(band.std()), 1e-6), 0, 255).astype(np.uint8)
+    return level
 
 
 def correlation(first: UInt8[np.ndarray, "48 48"], second: UInt8[np.ndarray, "48 48"]) -> float:
@@ -122,7 +123,8 @@ def _proposed(
 
 def _directions(vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-9)
+    directions: Float[np.ndarray, "N D"] = vectors / np.maximum(lengths, 1e-9)
+    return directions
 
 
 def features(images: UInt8[np.ndarray, "N 48 48"], model: Path) -> Float[np.ndarray, "N D"]:
