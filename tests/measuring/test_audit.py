@@ -20,6 +20,8 @@ from mien.measuring.evaluation import write_predictions
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
 from mien.measuring.near import near_twins
+from mien.reading.faces import CenterFace, crop
+from mien.reading.images import open_image
 from mien.reading.recognizer import model_files
 
 
@@ -96,13 +98,15 @@ def test_without_votes_there_is_nothing_about_them(small_faces: FaceSet) -> None
         done.exclusions(small_faces, ["label"])
 
 
-def test_a_whole_audit(small_faces: FaceSet, tmp_path: Path) -> None:
+def test_a_whole_audit(small_faces: FaceSet, collins: Path, tmp_path: Path) -> None:
     """Near twins, faces and doubts too: mirrored copies of Training rows in PublicTest, swapped labels."""
     pytest.importorskip("cleanlab")
     noise = np.random.default_rng(0).normal(0, 1, (140, 48, 48))
     images = np.stack([(128 + 300 * cv2.GaussianBlur(each, (0, 0), 2)).clip(0, 255).astype(np.uint8) for each in noise])
     images[110] = images[10][:, ::-1]
     images[111] = images[11]
+    images[120] = crop(open_image(collins), CenterFace().find(open_image(collins))[0])
+    images[121] = 0
     labels = small_faces.labels.copy()
     labels[[50, 60]] = (labels[[50, 60]] + 1) % 7
     faces = replace(small_faces, images=images, labels=labels, votes=None)
@@ -115,10 +119,13 @@ def test_a_whole_audit(small_faces: FaceSet, tmp_path: Path) -> None:
     assert near.drop == (10,)
     assert near.numbers["mirrored pairs"] == 1
     assert near.numbers["images of PublicTest with a near twin, but no exact one, in Training"] == 1
-    assert found(done, "no-face-found").numbers == {"images looked at": 140, "images": 140}
+    faceless = found(done, "no-face-found")
+    assert faceless.numbers["images looked at"] == 140
+    assert 121 in faceless.drop
+    assert 120 not in faceless.drop
     assert sorted(found(done, "label").drop) == [50, 60]
     assert found(done, "label").numbers["labelled images looked at"] == 126
-    assert set(done.exclusions(faces)) == {11, 111}  # estimates are left out only when asked for
+    assert set(done.exclusions(faces)) == {11, 111, 121}  # estimates are left out only when asked for
     json.dumps(done.to_dict(faces))
 
 
