@@ -251,7 +251,7 @@ def _report(
     parts = {"all": np.ones(len(rows), bool)}
     twins = None
     if "Training" in faces.splits and split != "Training":
-        twin = rows.twins_in(faces.split("Training"))
+        twin = rows.twins_in(faces, "Training")
         twins = int(twin.sum())
         if 0 < twins < len(rows):
             parts["without twins"] = ~twin
