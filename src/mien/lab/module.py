@@ -96,7 +96,7 @@ class Classifier(L.LightningModule):
         _, labels, votes = batch
         loss = self.loss(outputs.float(), labels, votes)
         self.accuracy[stage](outputs[:, :LABELS], labels)
-        self.mean_loss[stage](loss.detach(), len(labels))
+        self.mean_loss[stage](loss.detach().expand(len(labels)))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
         self.log(f"{stage}loss", cast(Metric, self.mean_loss[stage]), **options)
         self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), **options)

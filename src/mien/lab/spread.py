@@ -29,7 +29,6 @@ class Spread:
         processes: Over all nodes, one for each device.
         batch: Rows of a step, over all processes.
         lr: The recipe's learning rate.
-        device: Its kind, as "cpu".
 
     Raises:
         InputError: The batch cannot be shared equally.
@@ -38,12 +37,11 @@ class Spread:
     processes: int
     batch: int
     lr: float
-    device: str
 
     @classmethod
-    def of(cls, recipe: Recipe, processes: int, device: str) -> "Spread":
+    def of(cls, recipe: Recipe, processes: int) -> "Spread":
         """A recipe's steps over some processes."""
-        return cls(processes, recipe.batch, recipe.optimizer.lr, device)
+        return cls(processes, recipe.batch, recipe.optimizer.lr)
 
     def __post_init__(self) -> None:
         if self.batch % self.processes:
@@ -56,7 +54,7 @@ class Spread:
     def __str__(self) -> str:
         """One line for the start of a run."""
         each = f", {self.batch // self.processes} for each" if self.processes > 1 else ""
-        count = f"{self.processes} process{'es' * (self.processes > 1)} on {self.device}"
+        count = f"{self.processes} process{'es' * (self.processes > 1)}"
         return f"{count} | batch {self.batch}{each} | learning rate {self.lr:g}"
 
     def check_rows(self, training: int, choosing: int) -> None:

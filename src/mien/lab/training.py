@@ -1,5 +1,5 @@
 """Recipe + FaceSet -> run folder. The whole data set is one tensor on each device, or stays in its file where it is
-larger than `RESIDENT`; there are no worker processes that fetch it.
+larger than `IN_MEMORY`; there are no worker processes that fetch it.
 
 A run folder holds recipe.json, environment.json, history.csv (a line an epoch), tensorboard/, checkpoints/best.ckpt
 and last.ckpt, and at the end report.json, report.md, curves.png, confusion.png, reliability.png and coverage.png.
@@ -36,12 +36,11 @@ from mien.lab.runs import Run, load_checkpoint
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
-from mien.measuring.faceset import FaceSet
+from mien.measuring.faceset import IN_MEMORY, FaceSet
 from mien.recipes import Checked, Recipe
 from mien.storage import write_whole
 
 VALIDATION_BATCH = 512
-RESIDENT = 1 << 30  # bytes of images on each device, 466,000 faces; a GPU needs the rest for its network
 NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
 
 
@@ -152,7 +151,7 @@ class FaceData(L.LightningDataModule):
             batch by batch from where they are.
     """
 
-    def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = RESIDENT) -> None:
+    def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = IN_MEMORY) -> None:
         super().__init__()
         self.faces, self.recipe, self.resident = divided, recipe, resident
         self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", validation_split(recipe))]
@@ -335,7 +334,7 @@ def train(
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
-    check_start(recipe, out, teachers, resume=resume)
+    check_start(recipe, out, teachers, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     learned = [Run(teacher) for teacher in teachers]
     divided = divide(faces, recipe, options.limit)
@@ -343,7 +342,7 @@ def train(
     if progress and is_first_process():
         callbacks.insert(0, EpochBar())  # before the history, which reports the epoch
     trainer = _trainer(recipe, out, options, callbacks)
-    spread = Spread.of(recipe, trainer.world_size, trainer.strategy.root_device.type)
+    spread = Spread.of(recipe, trainer.world_size)
     data = FaceData(divided, recipe)
     spread.check_rows(*map(len, data.rows))
     record = {
@@ -377,12 +376,18 @@ def train(
 
 
 def check_start(
-    recipe: Recipe, out: Path, teachers: Sequence[str | os.PathLike[str]] = (), *, resume: bool = False
+    recipe: Recipe,
+    out: Path,
+    teachers: Sequence[str | os.PathLike[str]] = (),
+    *,
+    options: TrainOptions | None = None,
+    resume: bool = False,
 ) -> None:
     """Refuse, before any data is read, what would fail after that.
 
     Raises:
-        InputError: Teachers without `distil`, or `distil` without teachers.
+        InputError: Teachers without `distil`, or `distil` without teachers; devices and nodes that nobody started or
+            that cannot share the batch.
         NotFound: There is no such network.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
         Damaged: The checkpoint to go on from is damaged.
@@ -393,6 +398,9 @@ def check_start(
             f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
             "name teachers (--teacher RUN) for a recipe that learns from them, and only for such a one"
         )
+    devices, nodes = places(options.devices, options.nodes) if options else (1, 1)
+    if devices != "auto":
+        Spread.of(recipe, int(devices) * nodes)
     there = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not there.is_dir():
         raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")

@@ -11,6 +11,9 @@ from mien.errors import InputError, NotFound
 from mien.expressions import FERPLUS
 from mien.measuring.fer_csv import SIDE
 
+IN_MEMORY = 1 << 30
+"""Bytes of images, 466,000 faces, that are held in memory or on a device at once; larger sets stay in a file."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceSet:
