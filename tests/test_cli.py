@@ -105,6 +105,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--set", "epochs"], "NAME=VALUE"),
+        (["train", "mien-small", "--data", "x.csv", "--out", "r", "--nodes", "2"], "2 nodes need a launcher"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

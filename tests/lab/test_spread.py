@@ -168,7 +168,7 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
         ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, "auto", 2, (4, 2)),
         ({}, 2, 2, "2 nodes need a launcher"),
         ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, 3, "auto", "torchrun started 2 on"),
-        ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, 4, 1, "SLURM started 4 on each of 2"),
+        ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, 4, 1, "SLURM started 4 on each"),
     ],
 )
 def test_who_started_the_processes(

@@ -372,3 +372,59 @@ def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSe
     shutil.copy(other / "checkpoints" / "last.ckpt", other / "checkpoints" / "best.ckpt")
     with pytest.raises(InputError, match="other teachers"):
         train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[other], resume=True)
+
+
+def test_fetched_batches_are_those_of_the_device(small_faces: FaceSet) -> None:
+    recipe = RECIPES["mien-small"]
+    divided = divide(small_faces, recipe)
+    place = SimpleNamespace(
+        current_epoch=3, world_size=2, global_rank=1, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+    )
+    whole, fetched = FaceData(divided, recipe), FaceData(divided, recipe, resident=1000)
+    for data in (whole, fetched):
+        data.trainer = place  # type: ignore[assignment]
+        data.setup("fit")
+    for loader in ("train_dataloader", "val_dataloader"):
+        one, other = list(getattr(whole, loader)()), list(getattr(fetched, loader)())
+        assert len(one) == len(other) > 0
+        for batch, same in zip(one, other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell its memory")
+def test_a_large_data_set_stays_in_its_file(tmp_path: Path) -> None:
+    """An epoch's batches of 300 MB of faces, more than a process may have when they stay: it gains less than 50 MB."""
+    rows = 130_000
+    np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(rows, 48, 48)).flush()
+    np.save(tmp_path / "labels.npy", np.zeros(rows, np.int8))
+    np.save(tmp_path / "splits.npy", np.array(["Training"] * 100_000 + ["PublicTest"] * 30_000))
+    program = f"""
+import re, sys, torch
+from pathlib import Path
+from types import SimpleNamespace
+from mien.lab.training import FaceData, divide
+from mien.measuring.data import load
+from mien.recipes import RECIPES
+
+def memory():
+    return int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000
+
+before = memory()
+recipe = RECIPES["mien-small-plain"]
+data = FaceData(divide(load({str(tmp_path)!r}), recipe), recipe, resident=int(sys.argv[1]))
+data.trainer = SimpleNamespace(
+    current_epoch=0, world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+)
+data.setup("fit")
+seen = sum(len(batch[0]) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)
+print(seen, memory() - before)
+"""
+    gains = []
+    for resident in (1 << 30, 1 << 20):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(resident)], capture_output=True, text=True, check=True
+        )
+        seen, gain = done.stdout.split()
+        assert int(seen) == rows
+        gains.append(float(gain))
+    assert gains[0] > 250 > 50 > gains[1]
