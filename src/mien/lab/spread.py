@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 import torch.distributed
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -137,6 +138,11 @@ class _Sum(torch.autograd.Function):
         return _Sum.forward(context, gradients[0])
 
 
+def _sum(part: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(part)  # type: ignore[no-untyped-call]
+    return total
+
+
 def whole_batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     """What a batch norm makes of this process's part of a batch, where each process has one.
 
@@ -160,13 +166,15 @@ def whole_batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     axes, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
     exact = x if x.dtype == torch.float64 else x.float()  # half precision would lose small differences in long sums
     own = torch.cat([exact.sum(axes), exact.new_tensor([x.numel() / x.shape[1]])])
-    total, count = _Sum.apply(own).split([x.shape[1], 1])
-    mean = total / count
+    total = _sum(own)
+    count = total[-1]
+    mean = total[:-1] / count
     centred = exact - mean.view(shape)
-    variance = _Sum.apply(centred.square().sum(axes)) / count
+    variance = _sum(centred.square().sum(axes)) / count
     with torch.no_grad():
         layer.num_batches_tracked += 1
         layer.running_mean.lerp_(mean, layer.momentum)
         layer.running_var.lerp_(variance * count / (count - 1), layer.momentum)
     scale = layer.weight * torch.rsqrt(variance + layer.eps)
-    return (centred * scale.view(shape) + layer.bias.view(shape)).to(x.dtype)
+    result: Tensor = (centred * scale.view(shape) + layer.bias.view(shape)).to(x.dtype)
+    return result
