@@ -108,6 +108,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--labels", "x"], "ferplus, ferplus-votes"),
         (["data", "audit", "x.csv", "--out", "r", "--because", "twin"], "name the file too"),
         (["data", "audit", "x.csv", "--out", "r", "--because", "twins", "--write-clean", "c"], "did you mean 'twin'"),
+        (["train", "mien-small", "--data", "x.csv", "--out", "r", "--nodes", "2"], "2 nodes need a launcher"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

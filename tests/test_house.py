@@ -61,6 +61,7 @@ FLOORS = {
     "lab.networks": 3,
     "lab.summary": 4,
     "lab.module": 4,
+    "lab.spread": 2,
     "lab.runs": 5,
     "lab.saved": 6,
     "lab.training": 7,

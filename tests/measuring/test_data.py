@@ -679,6 +679,7 @@ def test_unknown_split_names_those_there_are(small_faces: FaceSet) -> None:
 
 def test_twins(small_faces: FaceSet) -> None:
     twins = small_faces.split("PublicTest").twins_in(small_faces.split("Training"))
+    np.testing.assert_array_equal(small_faces.split("PublicTest").twins_in(small_faces, "Training"), twins)
     assert twins.tolist() == [True] * 7 + [False] * 21
     assert twins.dtype == bool
 

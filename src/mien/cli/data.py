@@ -24,7 +24,7 @@ def data_import(
     faces = load_faces(source, ferplus, skip_bad)
     table = plain_table("split", "rows", *EXPRESSIONS, "unlabelled")
     for split in dict.fromkeys(faces.splits.tolist()):
-        labels = faces.split(split).labels
+        labels = faces.labels[faces.splits == split]
         counts = [int(np.sum(labels == k)) for k in (*range(len(EXPRESSIONS)), -1)]
         table.add_row(split, f"{len(labels):,}", *(f"{count:,}" for count in counts))
     out.print(table)

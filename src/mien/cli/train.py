@@ -22,7 +22,8 @@ def train(
     labels: Annotated[str | None, typer.Option("--labels", help="fer2013, ferplus or ferplus-votes.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Another field, as optimizer.lr=0.05.")] = None,
-    devices: Annotated[str, typer.Option("--devices", help="How many, or auto.")] = "auto",
+    devices: Annotated[str, typer.Option("--devices", help="How many on each node, or auto.")] = "auto",
+    nodes: Annotated[str, typer.Option("--nodes", help="How many machines, or auto; see docs/train-many.md.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
     limit: Annotated[float, typer.Option("--limit", min=0.0, max=1.0, help="Share of the rows, for a trial.")] = 1.0,
     teachers: Annotated[
@@ -32,24 +33,27 @@ def train(
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     need_lab("training")
+    from mien.lab.spread import Spread
     from mien.lab.training import TrainOptions, check_start, is_first_process
     from mien.lab.training import train as fit
     from mien.recipes import get_recipe, override
 
     # Lightning's remarks on its own internals are nothing to a user; ours are printed or raised.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
 
     changes = dict(_setting(text) for text in settings or ())
     changes |= {"epochs": str(epochs)} if epochs else {}
     changes |= {"labels": labels} if labels else {}
     options = TrainOptions(
-        devices=int(devices) if devices.isdigit() else devices,
+        devices=_count(devices),
+        nodes=_count(nodes),
         precision=precision,  # type: ignore[arg-type]  # it refuses all others
         limit=limit,
     )
     chosen = override(get_recipe(recipe), changes)
-    check_start(chosen, run, teachers or (), resume=resume)
+    check_start(chosen, run, teachers or (), options=options, resume=resume)
 
     def report(row: dict[str, float]) -> None:
         out.print(
@@ -63,17 +67,30 @@ def train(
         from mien.measuring.exclusion import exclude as leave_out
 
         faces = leave_out(faces, exclude)
+
+    def begin(spread: Spread) -> None:
+        out.print(str(spread))
+
     how: dict[str, Any] = {"options": options, "teachers": teachers or (), "resume": resume}
     try:
-        fit(chosen, faces, run, **how, progress=err.is_terminal, report=report)
+        fit(chosen, faces, run, **how, progress=err.is_terminal, begin=begin, report=report)
     except KeyboardInterrupt:
-        fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
+        if is_first_process():
+            fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
         raise typer.Exit(130) from None
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
     votes = f" --ferplus {ferplus}" if chosen.labels != "fer2013" else ""
     out.print(Text(f"next: mien export {run} --data {data}{votes} --out FILE.onnx"), soft_wrap=True)
+
+
+def _count(text: str) -> Any:
+    """A number where it is one; what is neither that nor "auto" is refused by `TrainOptions`."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _setting(text: str) -> tuple[str, str]:

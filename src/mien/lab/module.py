@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from mien.errors import InputError, NotFound, TrainingDiverged
@@ -82,6 +82,8 @@ class Classifier(L.LightningModule):
         self.accuracy = nn.ModuleDict(
             {stage: MulticlassAccuracy(self.classes, average="micro") for stage in ("train_", "val_")}
         )
+        # Lightning's own mean over processes drops the fraction of the rows that each has.
+        self.mean_loss = nn.ModuleDict({stage: MeanMetric(nan_strategy="disable") for stage in ("train_", "val_")})
         self.plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
@@ -115,8 +117,9 @@ class Classifier(L.LightningModule):
         loss = self.loss(outputs.float(), targets, votes)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         self.accuracy[stage](outputs[:, : self.classes], labels)
+        self.mean_loss[stage](loss.detach().expand(len(labels)))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.log(f"{stage}loss", loss, sync_dist=True, **options)
+        self.log(f"{stage}loss", cast(Metric, self.mean_loss[stage]), **options)
         self.log(f"{stage}accuracy", cast(Metric, self.accuracy[stage]), **options)
         return loss
 
@@ -138,7 +141,15 @@ class Classifier(L.LightningModule):
             loss = torch.lerp(loss, self._distance(outputs.float(), images), self.recipe.distil)
         if step % CHECK_EVERY == 0:
             self._stop_if_diverged(loss, f"step {step + 1}")
-        return loss
+        return loss * self._weight(len(images)) if step + 1 == self.trainer.num_training_batches else loss
+
+    def _weight(self, rows: int) -> Tensor:
+        """This process's rows over the mean of all: the last batch of an epoch may be shared unequally."""
+        own = torch.tensor(float(rows), device=self.device)
+        return own / self._mean_of_processes(own)
+
+    def _mean_of_processes(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.trainer.strategy.reduce(value.detach().clone(), reduce_op="mean"))
 
     def _distance(self, outputs: Tensor, images: Tensor) -> Tensor:
         """How far the answers are from the teachers' mean on the very same views, a scalar.
@@ -164,6 +175,7 @@ class Classifier(L.LightningModule):
         self._stop_if_diverged(loss, "validation")
 
     def _stop_if_diverged(self, loss: Tensor, where: str) -> None:
+        loss = self._mean_of_processes(loss)  # so that all stop together
         if not torch.isfinite(loss):
             epoch = self.current_epoch + 1
             kept = f"what was kept after epoch {epoch - 1} is sound" if epoch > 1 else "nothing was kept yet"

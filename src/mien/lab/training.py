@@ -1,4 +1,5 @@
-"""Recipe + FaceSet -> run folder. The whole data set is one tensor on the device; there are no worker processes.
+"""Recipe + FaceSet -> run folder. The whole data set is one tensor on each device, or stays in its file where it is
+larger than `IN_MEMORY`; there are no worker processes that fetch it.
 
 A run folder holds recipe.json, environment.json, history.csv (a line an epoch), tensorboard/, checkpoints/best.ckpt
 and last.ckpt, and at the end report.json, report.md, curves.png, confusion.png, reliability.png and coverage.png.
@@ -32,9 +33,10 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import FERPLUS
 from mien.lab.module import Classifier, check_network
 from mien.lab.runs import BROKEN, Run, load_checkpoint
+from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
-from mien.measuring.faceset import FaceSet
+from mien.measuring.faceset import IN_MEMORY, FaceSet
 from mien.measuring.ferplus import relabelled, targets
 from mien.recipes import Checked, Recipe
 from mien.storage import parse_json, write_whole
@@ -48,12 +50,14 @@ class TrainOptions(Checked):
     """What a run may choose without becoming another recipe.
 
     Attributes:
-        devices: Number of devices, or "auto".
+        devices: Of each node, a process for each; "auto" for all GPUs, else one CPU, or for what a launcher started.
+        nodes: Number of machines; "auto" for those of the launcher, or else this one.
         precision: Lightning's name.
         limit: Share of the training and validation rows to use, for trials; reports name it.
     """
 
-    devices: int | str = "auto"
+    devices: Annotated[int, "[1, inf)"] | Literal["auto"] = "auto"
+    nodes: Annotated[int, "[1, inf)"] | Literal["auto"] = "auto"
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     limit: Annotated[float, "(0, 1]"] = 1.0
 
@@ -67,7 +71,7 @@ def validation_split(recipe: Recipe) -> str:
 
 
 def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
-    """The rows that a run uses, in data order, with their role as their split.
+    """The data set with each row's role in a run as its split.
 
     Args:
         faces: The data set.
@@ -75,7 +79,8 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         limit: Share of each part that is kept, in (0, 1]; the same rows for the same seed.
 
     Returns:
-        Rows whose split is "Training" (they train) or `validation_split(recipe)` (they choose).
+        All rows, not copied; their split is "Training" (they train), `validation_split(recipe)` (they choose) or ""
+        (the run does not use them).
 
     Raises:
         NotFound: The data lacks a split that the protocol needs.
@@ -109,16 +114,25 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         if unlabelled := int((faces.labels[kept] < 0).sum()):
             raise InputError(f"{unlabelled:,} of {len(kept):,} {role} rows have no label; training needs labels")
         roles[kept] = role
-    used = roles != ""
-    return replace(faces.take(used), splits=roles[used])
+    return replace(faces, splits=roles)
+
+
+class Fetched:
+    """Rows of images that stay where they are, in a file as a rule; a batch is brought to the device when asked for."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
+        self.images, self.rows, self.device = images, rows, device
+
+    def __getitem__(self, part: Tensor) -> Tensor:
+        return torch.from_numpy(self.images[self.rows[part.cpu().numpy()]]).to(self.device)
 
 
 class Batches:
-    """Batches of one tensor set: (images uint8, targets int64 or float32, votes float32), in the given order."""
+    """Batches of one tensor set: (images uint8, targets int64 or float32, votes float32), each of a part's rows."""
 
-    def __init__(self, tensors: tuple[Tensor, Tensor, Tensor], order: Tensor, batch: int) -> None:
+    def __init__(self, tensors: tuple[Tensor | Fetched, Tensor, Tensor], parts: Sequence[Tensor]) -> None:
         self.tensors = tensors
-        self.parts = torch.split(order, batch)
+        self.parts = parts
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -128,50 +142,61 @@ class Batches:
 
 
 class FaceData(L.LightningDataModule):
-    """A divided FaceSet as batches on the device; the training order is drawn anew each epoch from the seed."""
+    """A divided FaceSet as batches on the device; the training order is drawn anew each epoch from the seed.
 
-    def __init__(self, divided: FaceSet, recipe: Recipe) -> None:
+    Where several processes share a run, all draw the same order, and each takes its share of every batch.
+
+    Args:
+        divided: What `divide` gives.
+        recipe: Whose batch, seed and protocol to follow.
+        resident: Bytes of images, of all the rows used, that may lie on the device; those of a larger set are fetched
+            batch by batch from where they are.
+    """
+
+    def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = IN_MEMORY) -> None:
         super().__init__()
-        self.sets = (divided.split("Training"), divided.split(validation_split(recipe)))
-        self.recipe = recipe
-        self.tensors: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.faces, self.recipe, self.resident = divided, recipe, resident
+        self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", validation_split(recipe))]
+        self.tensors: list[tuple[Tensor | Fetched, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
         """Copy both sets to the device, once."""
         assert self.trainer is not None
-        device = self.trainer.strategy.root_device
+        device, faces = self.trainer.strategy.root_device, self.faces
+        stays = sum(map(len, self.rows)) * faces.images[:1].nbytes > self.resident
+        truth = targets(faces, self.recipe.labels)
         self.tensors = [
             (
-                torch.from_numpy(np.ascontiguousarray(faces.images)).to(device),
-                torch.from_numpy(targets(faces, self.recipe.labels)).to(device),
+                Fetched(faces.images, rows, device) if stays else torch.from_numpy(faces.images[rows]).to(device),
+                torch.from_numpy(truth[rows]).to(device),
                 torch.from_numpy(
-                    np.zeros((len(faces), len(FERPLUS)), np.float32)
+                    np.zeros((len(rows), len(FERPLUS)), np.float32)
                     if faces.votes is None
-                    else faces.votes.astype(np.float32)
+                    else faces.votes[rows].astype(np.float32)
                 ).to(device),
             )
-            for faces in self.sets
+            for rows in self.rows
         ]
 
-    def _batches(self, which: int, order: Tensor, batch: int) -> Batches:
+    def _batches(self, which: int, parts: Sequence[Tensor]) -> Batches:
+        """This process's share of each part; a part too small for all to have some of it is left out."""
         assert self.trainer is not None
-        world, rank = self.trainer.world_size, self.trainer.global_rank
-        whole = len(order) - len(order) % world if which == 0 else len(order)
-        mine = order[:whole][rank::world].to(self.tensors[which][0].device)
-        return Batches(self.tensors[which], mine, max(1, batch // world))
+        world, rank, device = self.trainer.world_size, self.trainer.global_rank, self.trainer.strategy.root_device
+        return Batches(self.tensors[which], [part[rank::world].to(device) for part in parts if len(part) >= world])
 
     def train_dataloader(self) -> Batches:
         """This epoch's shuffled batches."""
         assert self.trainer is not None
         seed = self.recipe.seed * 100_000 + self.trainer.current_epoch
-        order = torch.randperm(len(self.sets[0]), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self.rows[0]), generator=torch.Generator().manual_seed(seed))
         if len(order) % self.recipe.batch == 1:  # a batch norm cannot learn from a batch of one
             order = order[:-1]
-        return self._batches(0, order, self.recipe.batch)
+        return self._batches(0, torch.split(order, self.recipe.batch))
 
     def val_dataloader(self) -> Batches:
-        """The validation rows in their order."""
-        return self._batches(1, torch.arange(len(self.sets[1])), VALIDATION_BATCH)
+        """The validation rows in their order, in parts of nearly the same size: each process has some of every one."""
+        order = torch.arange(len(self.rows[1]))
+        return self._batches(1, torch.tensor_split(order, math.ceil(len(order) / VALIDATION_BATCH)))
 
 
 class History(Callback):
@@ -285,18 +310,23 @@ def train(
     teachers: Sequence[str | os.PathLike[str]] = (),
     resume: bool = False,
     progress: bool = False,
+    begin: Callable[[Spread], None] = lambda spread: None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Path:
     """Train a recipe and leave a run folder.
+
+    Several devices or nodes share every batch of the recipe (`mien.lab.spread`). Lightning starts the processes of
+    further devices by running the same program again; only the first writes to the run folder and calls back.
 
     Args:
         recipe: What to train.
         faces: The data set; the recipe's protocol says which rows train and which choose.
         out: The run folder. It must be new or empty, unless `resume`.
-        options: Devices, precision, share of the data.
+        options: Devices, nodes, precision, share of the data.
         teachers: Run folders whose best checkpoints a recipe with `distil` learns from.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
         progress: Show a progress bar.
+        begin: Called once before the first step.
         report: Called with each epoch's row of history.
 
     Returns:
@@ -305,36 +335,41 @@ def train(
     Raises:
         FileError: The folder cannot be one or holds something already, or there is nothing to resume.
         NotFound: There is no such network, or the data lacks a split.
-        InputError: The run that is resumed was made from another recipe, other data or teachers, or the devices or
-            the precision cannot be had; teachers without `distil`, or `distil` without teachers.
+        InputError: The run that is resumed was made from another recipe, other data or teachers; the devices, nodes or
+            precision cannot be had, or cannot share the batch; teachers without `distil`, or `distil` without teachers.
         Damaged: The run that is resumed is damaged.
         TrainingDiverged: The loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
-    check_start(recipe, out, teachers, resume=resume)
+    check_start(recipe, out, teachers, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     learned = [Run(teacher) for teacher in teachers]
-    record = {
-        "recipe": json.loads(recipe.to_json()),
-        "environment": environment(faces, options) | {"teachers": [teacher.checksum for teacher in learned]},
-    }
     divided = divide(faces, recipe, options.limit)
     callbacks = _callbacks(recipe, out, report)
     if progress and is_first_process():
         callbacks.insert(0, EpochBar())  # before the history, which reports the epoch
     trainer = _trainer(recipe, out, options, callbacks)
+    spread = Spread.of(recipe, trainer.world_size)
+    data = FaceData(divided, recipe)
+    spread.check_rows(*map(len, data.rows))
+    record = {
+        "recipe": json.loads(recipe.to_json()),
+        "environment": environment(faces, options)
+        | {"processes": spread.processes, "teachers": [teacher.checksum for teacher in learned]},
+    }
     if is_first_process():
         if resume:
             _check_same_run(out, record)
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
+        begin(spread)
 
     torch.manual_seed(recipe.seed)
     try:
         trainer.fit(
             Classifier(recipe, [teacher.classifier for teacher in learned]),
-            datamodule=FaceData(divided, recipe),
+            datamodule=data,
             ckpt_path=last if resume and last.exists() else None,
             weights_only=True,
         )
@@ -353,12 +388,18 @@ def train(
 
 
 def check_start(
-    recipe: Recipe, out: Path, teachers: Sequence[str | os.PathLike[str]] = (), *, resume: bool = False
+    recipe: Recipe,
+    out: Path,
+    teachers: Sequence[str | os.PathLike[str]] = (),
+    *,
+    options: TrainOptions | None = None,
+    resume: bool = False,
 ) -> None:
     """Refuse, before any data is read, what would fail after that.
 
     Raises:
-        InputError: Teachers without `distil`, or `distil` without teachers.
+        InputError: Teachers without `distil`, or `distil` without teachers; devices and nodes that nobody started or
+            that cannot share the batch.
         NotFound: There is no such network.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
         Damaged: The checkpoint to go on from is damaged.
@@ -369,6 +410,9 @@ def check_start(
             f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
             "name teachers (--teacher RUN) for a recipe that learns from them, and only for such a one"
         )
+    devices, nodes = places(options.devices, options.nodes) if options else (1, 1)
+    if devices != "auto":
+        Spread.of(recipe, int(devices) * nodes)
     there = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not there.is_dir():
         raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")
@@ -391,10 +435,15 @@ def _instead_of(last: Path) -> str:
 
 
 def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback]) -> L.Trainer:
+    devices, nodes = places(options.devices, options.nodes)
+    cuda = torch.cuda.is_available()
     try:
         return L.Trainer(
             max_epochs=recipe.epochs,
-            devices=options.devices,
+            devices=devices,
+            num_nodes=nodes,
+            sync_batchnorm=cuda,  # torch's, which refuses the CPU
+            plugins=[] if cuda else [WholeBatchNorms()],
             precision=options.precision,
             callbacks=callbacks,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
@@ -407,7 +456,7 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[C
         )
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise InputError(
-            f"devices {options.devices!r} with precision {options.precision!r} cannot be had here: {error}"
+            f"{devices} devices with precision {options.precision!r} cannot be had here: {error}"
         ) from error
 
 

@@ -4,11 +4,13 @@ It reads pixels and labels as they are, and knows nothing of networks, scores or
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
 _SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"BM")
 _LARGEST_AREA = 16_000_000  # pixels of a picture in a folder: one is decoded by each thread, and all are faces
 _LARGEST_PICTURE = 100_000_000  # bytes
+_AT_ONCE = 4096  # images that wait for their turn
 _LISTED = 5  # damaged rows that a message names
 
 
@@ -123,28 +126,35 @@ def _read_csv(files: list[Path], checksum: str, skip_bad: bool) -> FaceSet:
 
 
 def _read_folder(root: Path, skip_bad: bool) -> FaceSet:
-    """The images of class-named folders, in the order of their paths."""
-    files = _pictures(root)
-    with ThreadPoolExecutor() as pool:
-        read = list(pool.map(_read_picture, files))
+    """The images of class-named folders, in the order of their paths; they lie in a nameless temporary file."""
     digest = sha256()
-    images, labels, splits, rows, faults = [], [], [], [], []
-    for row, (file, (content, image)) in enumerate(zip(files, read, strict=True)):
-        digest.update(file.relative_to(root).as_posix().encode(errors="surrogateescape") + b"\0" + content)
-        try:
-            label = EXPRESSIONS.index(parse(file.absolute().parent.name))
-        except NotFound as error:
-            image = f"its folder should name an expression: {error}"
-        if isinstance(image, str):
-            faults.append(f"{file}: {image}")
-            continue
-        images.append(image)
-        labels.append(label)
-        splits.append(_split_of(file, root))
-        rows.append(row)
-    dropped = _settle(str(root), faults, len(images), skip_bad)
-    arrays = np.stack(images), np.array(labels, np.int8), np.array(splits, np.str_), np.array(rows, np.int64)
+    labels, splits, rows, faults = [], [], [], []
+    with TemporaryFile(prefix="mien-") as kept:
+        for row, (file, (content, image)) in enumerate(_read_pictures(_pictures(root))):
+            digest.update(file.relative_to(root).as_posix().encode(errors="surrogateescape") + b"\0" + content)
+            try:
+                label = EXPRESSIONS.index(parse(file.absolute().parent.name))
+            except NotFound as error:
+                image = f"its folder should name an expression: {error}"
+            if isinstance(image, str):
+                faults.append(f"{file}: {image}")
+                continue
+            _keep(image, kept)
+            labels.append(label)
+            splits.append(_split_of(file, root))
+            rows.append(row)
+        dropped = _settle(str(root), faults, len(labels), skip_bad)
+        images = np.asarray(np.memmap(kept, np.uint8, "c")).reshape(-1, SIDE, SIDE)
+    arrays = images, np.array(labels, np.int8), np.array(splits, np.str_), np.array(rows, np.int64)
     return FaceSet(*arrays, None, digest.hexdigest(), str(root), dropped)
+
+
+def _keep(image: np.ndarray, file: BinaryIO) -> None:
+    try:
+        file.write(image.tobytes())
+        file.flush()
+    except OSError as error:
+        raise FileError(f"cannot keep images in {gettempdir()}: {error.strerror}; set TMPDIR to a folder") from error
 
 
 def _pictures(root: Path) -> list[Path]:
@@ -163,6 +173,14 @@ def _pictures(root: Path) -> list[Path]:
             "as train/angry/1.jpg, or a pair of arrays, as images.npy and labels.npy"
         )
     return pictures
+
+
+def _read_pictures(files: list[Path]) -> Iterator[tuple[Path, tuple[bytes, np.ndarray | str]]]:
+    """Each file and what `_read_picture` says of it, in their order."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _AT_ONCE):
+            block = files[start : start + _AT_ONCE]
+            yield from zip(block, pool.map(_read_picture, block), strict=True)
 
 
 def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:

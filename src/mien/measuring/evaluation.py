@@ -306,7 +306,7 @@ def _report(
     twins = twin_share = None
     first = next(iter(views.values()))
     if "Training" in faces.splits and split != "Training":
-        twin = rows.twins_in(faces.split("Training"))
+        twin = rows.twins_in(faces, "Training")
         twins = int(twin.sum())
         if 0 < twins < len(rows):
             parts["without twins"] = ~twin

@@ -11,6 +11,9 @@ from mien.errors import InputError, NotFound
 from mien.expressions import FERPLUS
 from mien.measuring.fer_csv import SIDE
 
+IN_MEMORY = 1 << 30
+"""Bytes of images, 466,000 faces, that are held in memory or on a device at once; larger sets stay in a file."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceSet:
@@ -83,9 +86,14 @@ class FaceSet:
             raise NotFound(f"there is no split {name!r} in {self.source}; it has {there or 'no rows'}")
         return self.take(where)
 
-    def twins_in(self, other: "FaceSet") -> Bool[np.ndarray, "N"]:
-        """Which rows have all their pixels equal to those of some row of another set."""
-        known = {image.tobytes() for image in other.images}
+    def twins_in(self, other: "FaceSet", split: str | None = None) -> Bool[np.ndarray, "N"]:
+        """Which rows have all their pixels equal to those of some row of another set, or of one split of it.
+
+        The other set may be far larger than memory: its images are looked at one by one.
+        """
+        others = range(len(other)) if split is None else np.flatnonzero(other.splits == split)
+        mine = {image.tobytes() for image in self.images}
+        known = {image for k in others if (image := other.images[k].tobytes()) in mine}
         return np.fromiter((image.tobytes() in known for image in self.images), bool, len(self))
 
     def twin_groups(self) -> list[Int64[np.ndarray, "k"]]:

@@ -73,7 +73,8 @@ def array_pairs(path: Path) -> list[tuple[Path, Path, str]]:
 def read_arrays(path: Path, pairs: list[tuple[Path, Path, str]]) -> FaceSet:
     """The faces of pairs of arrays, one after the other; beside `images.npy` also splits, rows and votes."""
     files = [file for *pair, _ in pairs for file in pair]
-    images = np.concatenate([_read_images(file) for file, _, _ in pairs])
+    parts = [_read_images(file) for file, _, _ in pairs]
+    images = parts[0] if len(parts) == 1 else np.concatenate(parts)
     labels = np.concatenate([_read_labels(file) for _, file, _ in pairs])
     splits = np.concatenate([np.full(len(_open_array(file)), split) for file, _, split in pairs])
     beside: dict[str, Any] = {"splits": splits, "rows": np.arange(len(images)), "votes": None}
@@ -103,13 +104,13 @@ def _open_array(file: Path) -> np.ndarray:
 
 
 def _read_images(file: Path) -> UInt8[np.ndarray, "N 48 48"]:
-    """An array of images in memory, scaled back to [0, 255] where that is exact."""
+    """An array of images, scaled back to [0, 255] where that is exact; one of bytes is not read into memory."""
     array = _open_array(file)
     side = (SIDE, SIDE)
     if array.shape[1:] not in (side, (*side, 1), (1, *side), (SIDE * SIDE,)) or array.dtype.kind not in "uif":
         raise Damaged(f"{file}: expected numbers (N, {SIDE}, {SIDE}), but got {array.dtype} {array.shape}")
-    if array.dtype == np.uint8:
-        return np.array(array).reshape(-1, *side)
+    if array.dtype == np.uint8:  # it stays in its file, and what is written to it never gets there
+        return np.asarray(np.lib.format.open_memmap(file, mode="c")).reshape(-1, *side)
     images = np.empty((len(array), *side), np.uint8)
     scale = 255 if array.dtype.kind == "f" and array.max(initial=0) <= 1 else 1
     for start in range(0, len(array), 1024):
