@@ -75,9 +75,9 @@ def _graph(models: list[onnx.ModelProto], cards: list[Card]) -> onnx.ModelProto:
     nodes, initializers, means = [], [], []
     for number, (model, card) in enumerate(zip(models, cards, strict=True)):
         name = f"member{number}."
-        part = compose.add_prefix(model, name).graph
-        (given,), (answer,) = part.input, part.output
-        nodes += [helper.make_node("Identity", ["faces"], [given.name]), *part.node]
+        part = compose.add_prefix(model, name, rename_inputs=False).graph  # all take "faces"
+        (answer,) = part.output
+        nodes += part.node
         initializers += [
             *part.initializer,
             _constant(name + "temperatures", card.temperatures),
