@@ -29,7 +29,7 @@ def test_cross_validation_learns_from_the_other_folds(tmp_path: Path) -> None:
         rows = np.zeros((48, 48), np.float32)
         rows[4 + 6 * k : 8 + 6 * k] = 1 / 4_000
         weights[:, (k + 3) % 7] = rows.ravel()
-    card = Card("bars", EXPRESSIONS, 1.0, 0.5, "{}", {}, "none", "0" * 64, (0.0,) * 7)
+    card = Card("bars", EXPRESSIONS, (1.0,) * 7, (0.0,) * 7, 0.5, "{}", {}, "none", "0" * 64, (0.0,) * 7)
     recognizer = Recognizer(linear_model(tmp_path / "m.onnx", weights, **card.to_metadata()))
     labels[:2] = [6, 5]  # wrong ones
     rows = np.arange(140)

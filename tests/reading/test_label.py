@@ -82,7 +82,7 @@ def test_another_models_rows_are_not_mixed_in(tmp_path: Path) -> None:
     photos = folder_of(tmp_path / "in", 2)
     label(photos, tmp_path / "out", workers=1)
     before = rows_of(tmp_path / "out")
-    card = Card("other", EXPRESSIONS, 1.0, 0.5, "{}", {}, "none", "", (0.0,) * 7)
+    card = Card("other", EXPRESSIONS, (1.0,) * 7, (0.0,) * 7, 0.5, "{}", {}, "none", "", (0.0,) * 7)
     model = linear_model(tmp_path / "other.onnx", np.ones((48 * 48, 7)), **card.to_metadata())
     done = run(photos, "--out", tmp_path / "out", "--model", model)
     assert done.returncode == 2

@@ -53,7 +53,7 @@ def test_a_start_that_was_killed_while_listing_leaves_the_folder_free(source: Pa
 def test_settings_and_models_are_not_mixed(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     plan_of(source, out)
-    card = Card("mien-small", EXPRESSIONS, 1.0, 0.5, "{}", {}, "none", "", (0.0,) * 7)
+    card = Card("mien-small", EXPRESSIONS, (1.0,) * 7, (0.0,) * 7, 0.5, "{}", {}, "none", "", (0.0,) * 7)
     other = linear_model(tmp_path / "mien-small.onnx", np.ones((48 * 48, 7)), **card.to_metadata())
     for options, message in (
         ({"model": str(other)}, "was begun with model_sha256"),  # of the same name
@@ -95,7 +95,7 @@ def test_no_folder_is_made_where_there_is_nothing_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [{"shard_size": -1}, {"min_score": 2.0}, {"views": "ten"}])
+@pytest.mark.parametrize("options", [{"shard_size": -1}, {"min_score": 2.0}, {"views": "twelve"}])
 def test_settings_out_of_range_are_not_fixed(options: dict[str, Any], source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         plan_of(source, tmp_path / "out", **options)
