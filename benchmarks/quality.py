@@ -47,9 +47,9 @@ DIRECT = {
     "bright": {"brighter": (1.5, 1.75, 2.0, 2.5, 3.0)},
 }
 PLACED = {
-    "small": ("side of the face in its photo, pixels", (36.0, 28.0, 24.0, 20.0), 500),
-    "rotated": ("degrees", (20.0, 35.0, 45.0, 55.0, 70.0), 500),
-    "cut": ("share of the face cut off", (0.1, 0.2, 0.3, 0.4, 0.5), 500),
+    "small": ("side of the face in its photo, pixels", (36.0, 28.0, 24.0, 20.0), 1500),
+    "rotated": ("degrees", (20.0, 35.0, 45.0, 55.0, 70.0), 3000),
+    "cut": ("share of the face cut off", (0.1, 0.2, 0.3, 0.4, 0.5), 3000),
 }
 """By flag: what a strength is, the strengths, and how many rows are looked for."""
 
@@ -125,7 +125,7 @@ def sweep(flag: str, what: str, clean: Level, levels: list[Level], labels: np.nd
         fall = float(np.mean([float(right[level.rows[k]]) - float(hits[k]) for k in both]))
         points.append({
             "strength": level.strength, "n": len(both), "found": len(level.rows) / len(clean.rows),
-            "accuracy": float(hits.mean()), "fall": fall, "median": float(np.median(values(level, flag))),
+            "accuracy": float(hits[both].mean()), "fall": fall, "median": float(np.median(values(level, flag))),
         })  # fmt: skip
     start = {"fall": 0.0, "median": float(np.median(values(clean, flag))), "strength": None}
     for before, after in zip([start, *points], points, strict=False):
