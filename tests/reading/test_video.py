@@ -113,7 +113,7 @@ def test_bad_files_are_told_apart(tmp_path: Path, collins: Path) -> None:
         VideoFile(tmp_path / "empty.mp4")
     with pytest.raises(FileError, match=r"missing\.mp4"):
         VideoFile(tmp_path / "missing.mp4")
-    with pytest.raises(FileError, match="directory"):
+    with pytest.raises(FileError, match="expected a file"):
         VideoFile(tmp_path)
     headless = encode(tmp_path / "headless.mp4", plain(10))
     headless.write_bytes(headless.read_bytes()[:-600])
