@@ -225,6 +225,10 @@ def test_corrupt_is_a_table_and_a_plot(small_csv: Path, tmp_path: Path) -> None:
     refused = mien("evaluate", tmp_path / "p.csv", "--data", small_csv, "--corrupt")
     assert refused.returncode == 2
     assert "table of answers" in refused.stderr
+    refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--views", "ten")
+    assert (refused.returncode, "leave out --views ten" in refused.stderr) == (2, True)
+    refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--labels", "ferplus")
+    assert (refused.returncode, "--ferplus fer2013new.csv" in refused.stderr) == (2, True)
 
 
 def test_explain_and_draw_write_beside_photos_and_never_over_them(collins: Path, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def evaluate(
         InputError: The split is not labelled, or has no votes where the labels are FER+'s, or there are no such views.
     """
     check_views(views)
-    rows = _labelled(faces, split, labels)
+    rows = labelled(faces, split, labels)
     asked = VIEWS[: VIEWS.index(views) + 1]
     found = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
     report = _report(predictor.name, faces, split, labels, rows, found, binary)
@@ -267,7 +267,7 @@ def evaluate_predictions(
         Damaged: It is no such table, or it lacks rows of the split.
         NotFound, InputError: As `evaluate`.
     """
-    rows = _labelled(faces, split, labels)
+    rows = labelled(faces, split, labels)
     found = read_predictions(Path(path))
     if missing := [int(row) for row in rows.rows if int(row) not in found]:
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
@@ -275,7 +275,13 @@ def evaluate_predictions(
     return _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
 
 
-def _labelled(faces: FaceSet, split: str, labels: Labels) -> FaceSet:
+def labelled(faces: FaceSet, split: str, labels: Labels) -> FaceSet:
+    """The rows of a split that have such a label, with it.
+
+    Raises:
+        NotFound: The data has no such split.
+        InputError: A row is not labelled, or there are no votes where the labels are FER+'s.
+    """
     rows = relabelled(faces.split(split), labels)
     if unlabelled := int((rows.labels < 0).sum()):
         raise InputError(
@@ -295,9 +301,9 @@ def _report(
     binary: bool,
 ) -> Report:
     own = next(iter(views.values())).shape[1]
-    views = {view: _among(probabilities, answers(labels)) for view, probabilities in views.items()}
+    views = {view: among(probabilities, answers(labels)) for view, probabilities in views.items()}
     votes = None if rows.votes is None else shares(rows.votes, min(own, len(answers(labels))))
-    notes = _label_notes(rows, labels, own, votes)
+    notes = label_notes(rows, labels, own, votes)
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":
@@ -336,7 +342,7 @@ def _report(
     return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
 
 
-def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
+def among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
     """Probabilities of the expressions that can be right: others are left out, what is not answered gets none."""
     kept = probabilities[:, : len(expressions)]
     if kept.shape != probabilities.shape:
@@ -344,7 +350,9 @@ def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expressio
     return np.pad(kept, ((0, 0), (0, len(expressions) - kept.shape[1])))
 
 
-def _label_notes(rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarray, "N K"] | None) -> list[str]:
+def label_notes(
+    rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarray, "N K"] | None = None
+) -> list[str]:
     """Which labels these are, and what becomes of contempt where only they or only the predictor's `own` know it."""
     notes = []
     if labels != "fer2013":
