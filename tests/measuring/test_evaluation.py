@@ -200,6 +200,19 @@ def test_ferplus_labels_of_a_network_of_seven(voted_faces: FaceSet) -> None:
     assert f"| {scores.divergence:.3f} |" in report.to_markdown()
 
 
+def test_the_floor_of_binary_accuracy_is_that_of_eight_questions(voted_faces: FaceSet) -> None:
+    class Nothing(Bars):
+        """Sure of nothing, so that it says no to all."""
+
+        def probabilities(self, faces: np.ndarray) -> np.ndarray:
+            return np.full((len(faces), 8), 1 / 8)
+
+    report = evaluate(Nothing(), voted_faces, "PublicTest", labels="ferplus", binary=True)
+    assert report.scores["single view, all"].binary_accuracy == 0.875
+    assert "asks 8 yes-or-no questions a face; answering no to all scores 87.50 %" in report.to_markdown()
+    assert "binary accuracy (floor 87.50 %)" in report.to_markdown()
+
+
 def test_ferplus_labels_of_a_network_of_eight(voted_faces: FaceSet) -> None:
     scores = evaluate(WithContempt(), voted_faces, "PublicTest", labels="ferplus").scores["single view, all"]
     in_row_98 = 0.8 * np.log(0.8 / 0.1) + 0.2 * np.log(0.2 / (0.9 * 0.02))

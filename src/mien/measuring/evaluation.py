@@ -85,7 +85,7 @@ class Scores:
         nll: Mean negative log-likelihood.
         ece: Expected calibration error, 15 bins.
         confusion: Rows by true expression, columns by answer.
-        binary_accuracy: Only for recipes that claim in this measure; its floor is 6/7.
+        binary_accuracy: Only for recipes that claim in this measure; its floor is (C - 1) / C, 6/7 for seven labels.
         divergence: Mean Kullback-Leibler distance from the FER+ votes in nats, where there are votes; over the
             rows in which an expression leads, and the expressions that labels and predictor both know.
     """
@@ -180,9 +180,10 @@ class Report:
 
 def scores_table(scores: dict[str, Scores]) -> str:
     """Scores by view and rows as a Markdown table."""
-    binary = any(s.binary_accuracy is not None for s in scores.values())
     head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
-    head += ["binary accuracy (floor 85.71 %)"] * binary
+    first = next(iter(scores.values()))
+    if first.binary_accuracy is not None:
+        head.append(f"binary accuracy (floor {_binary_floor(len(first.confusion))})")
     voted = any(s.divergence is not None for s in scores.values())
     head += ["KL to votes"] * voted
     rows = [
@@ -200,6 +201,11 @@ def scores_table(scores: dict[str, Scores]) -> str:
         for name, s in scores.items()
     ]
     return markdown_table(head, rows)
+
+
+def _binary_floor(classes: int) -> str:
+    """What saying no to everything scores in binary accuracy."""
+    return f"{100 - 100 / classes:.2f} %"
 
 
 def confusion_table(scores: Scores) -> str:
@@ -327,7 +333,9 @@ def _report(
     else:
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
     if binary:
-        notes.append("Binary accuracy asks seven yes-or-no questions a face; answering no to all scores 85.71 %.")
+        asked = first.shape[1]
+        floor = _binary_floor(asked)
+        notes.append(f"Binary accuracy asks {asked} yes-or-no questions a face; answering no to all scores {floor}.")
     scores = {
         f"{view}, {part}": Scores.of(
             probabilities[where],
