@@ -129,6 +129,24 @@ def test_a_whole_audit(small_faces: FaceSet, collins: Path, tmp_path: Path) -> N
     json.dumps(done.to_dict(faces))
 
 
+def test_given_probabilities_may_know_contempt(small_faces: FaceSet, tmp_path: Path) -> None:
+    """Of seven labels none is contempt, so a network of eight is asked among seven."""
+    pytest.importorskip("cleanlab")
+    labels = small_faces.labels.copy()
+    labels[50] = 3
+    sure = np.full((140, 7), 0.02)
+    sure[np.arange(140), np.arange(140) % 7] = 0.88
+    eight = np.concatenate([0.4 * sure, np.full((140, 1), 0.6)], 1)
+    faces = replace(small_faces, labels=labels)
+    seven, more = (
+        found(audit(faces, probabilities=write_predictions(tmp_path / name, faces, table)), "label")
+        for name, table in (("7.csv", sure), ("8.csv", eight))
+    )
+    assert more == seven
+    assert more.drop == (50,)
+    assert more.notes == ("Training 50, happy; rather disgust, 88%",)
+
+
 def test_too_few_images_for_doubts_are_said(small_faces: FaceSet) -> None:
     pytest.importorskip("cleanlab")
     done = audit(small_faces.take(np.arange(14)))
