@@ -309,7 +309,7 @@ def _report(
     own = next(iter(views.values())).shape[1]
     views = {view: among(probabilities, answers(labels)) for view, probabilities in views.items()}
     votes = None if rows.votes is None else shares(rows.votes, min(own, len(answers(labels))))
-    notes = label_notes(rows, labels, own, votes)
+    notes = [*faces.notes, *label_notes(rows, labels, own, votes)]
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":

@@ -161,7 +161,7 @@ def evaluate_corrupted(
     rows = labelled(faces, split, labels)
     answered = predict(predictor, rows)
     clean = among(answered, answers(labels))
-    notes = [*getattr(predictor, "notes", ()), *label_notes(rows, labels, answered.shape[1])]
+    notes = [*getattr(predictor, "notes", ()), *faces.notes, *label_notes(rows, labels, answered.shape[1])]
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chose epochs and settings: the first line is a selection score; compare with it.")
     if threshold is None:
