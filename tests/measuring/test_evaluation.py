@@ -82,6 +82,7 @@ def test_what_twins_could_explain(small_faces: FaceSet) -> None:
     assert report.twin_share == pytest.approx(6 / 26)  # of the seven twins, one answer is wrong
     assert json.loads(report.to_json())["twin_share"] == report.twin_share
     assert "23.1% of the right answers (single view) are on those twins" in report.to_markdown()
+    assert "exact twins alone could explain; near twins are not counted" in report.to_markdown()
     assert evaluate(Bars(), small_faces.split("PublicTest"), "PublicTest").twin_share is None
 
 

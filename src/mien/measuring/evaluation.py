@@ -139,8 +139,8 @@ class Report:
         scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins"), joined by ", ".
         twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
         notes: What a reader must know beside the numbers.
-        twin_share: Share of the right answers (first view, all rows) that are on twins, in [0, 1]: as much of the
-            score as memory of Training could explain at most; None where twins are none or not known.
+        twin_share: Share of the right answers (first view, all rows) that are on twins, in [0, 1]: what memory
+            of exact twins alone could explain; near twins are not counted. None where twins are none or not known.
         probabilities: Single-view probabilities, for plots; not part of the JSON.
         labels: The truth beside them.
     """
@@ -328,7 +328,7 @@ def _report(
             twin_share = float((hits & twin).sum() / hits.sum())
             notes.append(
                 f"{twin_share:.1%} of the right answers ({next(iter(views))}) are on those twins: "
-                "so much of the score memory alone could explain at most."
+                "so much memory of exact twins alone could explain; near twins are not counted."
             )
     else:
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
