@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mien.errors import InputError, MissingExtra, NotFound
-from mien.expressions import EXPRESSIONS
+from mien.expressions import EXPRESSIONS, FERPLUS_TO_LABEL
 from mien.measuring.audit import Audit, audit
 from mien.measuring.data import load
 from mien.measuring.evaluation import write_predictions
@@ -145,6 +145,25 @@ def test_given_probabilities_may_know_contempt(small_faces: FaceSet, tmp_path: P
     assert more == seven
     assert more.drop == (50,)
     assert more.notes == ("Training 50, happy; rather disgust, 88%",)
+
+
+def test_rows_without_votes_are_called_nothing_by_ferplus(small_faces: FaceSet, tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab")
+    labels, votes = small_faces.labels.copy(), np.zeros((140, 10), np.uint8)
+    labels[[50, 60, 110]] = (labels[[50, 60, 110]] + 1) % 7
+    columns = np.array([FERPLUS_TO_LABEL.index(label) for label in range(7)])
+    votes[np.arange(40, 60), columns[np.arange(40, 60) % 7]] = 10  # right, and of the wrong labels only one
+    sure = np.full((140, 7), 0.02)
+    sure[np.arange(140), np.arange(140) % 7] = 0.88
+    faces = replace(small_faces, labels=labels, votes=votes)
+    label = found(audit(faces, probabilities=write_predictions(tmp_path / "p.csv", faces, sure)), "label")
+    assert sorted(label.drop) == [50, 60, 110]
+    assert list(label.numbers.items())[3:] == [
+        ("doubtful labels of Training", 2),
+        ("of these, share that FER+ calls otherwise (Training)", 1.0),
+        ("of all, share that FER+ calls otherwise (Training)", 0.05),
+        ("doubtful labels of PublicTest", 1),
+    ]
 
 
 def test_too_few_images_for_doubts_are_said(small_faces: FaceSet) -> None:

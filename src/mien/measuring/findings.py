@@ -253,13 +253,14 @@ def doubted(
         "doubtful labels": len(found),
     }
     if faces.votes is not None:
-        differs = _differs(faces)
         for split in faces.sizes:
             here, those = index[faces.splits[index] == split], found[faces.splits[found] == split]
-            if len(here) and len(those):
-                numbers[f"doubtful labels of {split}"] = len(those)
-                numbers[f"of these, share that FER+ calls otherwise ({split})"] = round(float(differs[those].mean()), 4)
-                numbers[f"of all, share that FER+ calls otherwise ({split})"] = round(float(differs[here].mean()), 4)
+            if not len(those):
+                continue
+            numbers[f"doubtful labels of {split}"] = len(those)
+            for which, rows in (("these", those), ("all", here)):
+                if (share := _otherwise(faces, rows)) is not None:
+                    numbers[f"of {which}, share that FER+ calls otherwise ({split})"] = round(share, 4)
     text = (
         "Labels that are improbable by confident learning (cleanlab): both by how noisy their class is and by which "
         f"classes are mistaken for each other. {how}"
@@ -275,11 +276,12 @@ def doubted(
 # Parts
 
 
-def _differs(faces: FaceSet) -> Bool[np.ndarray, "N"]:
-    """Where most FER+ votes stand for something other than the label."""
+def _otherwise(faces: FaceSet, rows: Int64[np.ndarray, "k"]) -> float | None:
+    """Of the rows with FER+ votes, the share that most of these call something else; None where there are none."""
     assert faces.votes is not None
-    differs: Bool[np.ndarray, "N"] = np.array(FERPLUS_TO_LABEL)[faces.votes.argmax(1)] != faces.labels
-    return differs
+    asked = rows[faces.votes[rows].any(1)]
+    differs = np.array(FERPLUS_TO_LABEL)[faces.votes[asked].argmax(1)] != faces.labels[asked]
+    return float(differs.mean()) if len(asked) else None
 
 
 def _has_face(image: np.ndarray, detector: FaceDetector) -> bool:
