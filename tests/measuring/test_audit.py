@@ -14,12 +14,13 @@ import pytest
 
 from mien.errors import InputError, MissingExtra, NotFound
 from mien.expressions import EXPRESSIONS, FERPLUS_TO_LABEL
+from mien.measuring import findings
 from mien.measuring.audit import Audit, audit
 from mien.measuring.data import load
 from mien.measuring.evaluation import write_predictions
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
-from mien.measuring.near import near_twins
+from mien.measuring.near import Pair, near_twins
 from mien.reading.faces import CenterFace, crop
 from mien.reading.images import open_image
 from mien.reading.recognizer import model_files
@@ -145,6 +146,16 @@ def test_given_probabilities_may_know_contempt(small_faces: FaceSet, tmp_path: P
     assert more == seven
     assert more.drop == (50,)
     assert more.notes == ("Training 50, happy; rather disgust, 88%",)
+
+
+def test_a_near_twin_of_a_near_twin_is_none(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of PublicTest 110 is paired with Training, 112 a copy of it, 120 paired with a Training row that has a copy."""
+    small_faces.images[112] = small_faces.images[110]
+    pairs = [Pair(10, 110, 0.95, False), Pair(110, 111, 0.95, False), Pair(0, 120, 0.95, False)]
+    monkeypatch.setattr(findings, "near_twins", lambda faces, model: pairs)
+    near = findings.near(small_faces, Path())
+    assert near.groups == ((0, 98, 120), (10, 110, 111, 112))
+    assert near.numbers["images of PublicTest with a near twin, but no exact one, in Training"] == 3
 
 
 def test_rows_without_votes_are_called_nothing_by_ferplus(small_faces: FaceSet, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import FLAT, SIMILAR, near_twins
+from mien.measuring.near import FLAT, SIMILAR, Pair, near_twins
 from mien.measuring.noise import FOLDS, cross_validated, doubtful
 from mien.reading.faces import FaceDetector
 from mien.reading.recognizer import Recognizer
@@ -183,7 +183,7 @@ def near(faces: FaceSet, model: Path) -> Finding:
         "groups in more than one split": sum(across[group] for group in groups),
     }
     if "Training" in faces.sizes:
-        training, leaking = faces.split("Training"), _leaking(faces, groups)
+        training, leaking = faces.split("Training"), _leaking(faces, pairs)
         for split in faces.sizes:
             if split != "Training":
                 inside = faces.take(leaking & (faces.splits == split))
@@ -304,13 +304,18 @@ def _joined(edges: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [tuple(sorted(members)) for members in {id(each): each for each in group.values()}.values()]
 
 
-def _leaking(faces: FaceSet, groups: Iterable[Sequence[int]]) -> Bool[np.ndarray, "N"]:
-    """Rows that share a group with a Training row."""
+def _leaking(faces: FaceSet, pairs: Iterable[Pair]) -> Bool[np.ndarray, "N"]:
+    """Rows whose picture is paired with that of a Training row; exact copies are one picture, longer chains are not."""
+    picture = np.arange(len(faces))
+    for group in faces.twin_groups():
+        picture[group] = group[0]  # the one of them that pairs name
+    known = np.zeros(len(faces), bool)
+    known[picture[faces.splits == "Training"]] = True
     leaking = np.zeros(len(faces), bool)
-    for group in groups:
-        if "Training" in faces.splits[list(group)]:
-            leaking[list(group)] = True
-    return leaking
+    for pair in pairs:
+        leaking[pair.first] |= known[pair.second]
+        leaking[pair.second] |= known[pair.first]
+    return leaking[picture]
 
 
 def _surplus(faces: FaceSet, group: Sequence[int], *, across: bool = False) -> list[int]:
