@@ -128,6 +128,7 @@ def test_a_whole_audit(small_faces: FaceSet, collins: Path, tmp_path: Path) -> N
     assert found(done, "label").numbers["labelled images looked at"] == 126
     assert set(done.exclusions(faces)) == {11, 111, 121}  # estimates are left out only when asked for
     json.dumps(done.to_dict(faces))
+    assert not [finding.text for finding in done.findings if "FER2013" in finding.text]  # other data is looked over too
 
 
 def test_given_probabilities_may_know_contempt(small_faces: FaceSet, tmp_path: Path) -> None:

@@ -210,8 +210,7 @@ def unseen(faces: FaceSet, detector: FaceDetector) -> Finding:
     found = [k for k in looked.tolist() if not _has_face(faces.images[k], detector)]
     text = (
         "Images without votes, enlarged and within a grey frame, in which the face detector finds nothing. Look before "
-        "you leave them out: it misses faces that lie, are turned away or covered. On the 32,298 rows of FER2013 that "
-        "have votes it found no face in 113; 68 of these, and 160 in all, are no face by the votes."
+        "you leave them out: it misses faces that lie, are turned away or covered."
     )
     numbers = {"images looked at": len(looked), "images": len(found)}
     notes = tuple(_member(faces, k) for k in found)
@@ -239,10 +238,10 @@ def doubted(
         probabilities = cross_validated(faces.take(index), recognizer)
         how = (
             f"The probabilities are those of a logistic regression on the logits of {recognizer.name}, {FOLDS} folds, "
-            "exact twins in one fold. The network itself does leak: it learned from FER2013's Training rows and, if it "
-            "is mien-small, from FER+'s votes on them. Among those rows it agrees with wrong labels too often, so "
-            "the list is too short there, and its agreement with FER+ proves nothing; on PublicTest and on other data "
-            "it is fair. Probabilities from networks trained on folds (--probabilities) are better."
+            "exact twins in one fold. The network itself leaks where it learned from these images: it agrees with "
+            "their wrong labels too often, so the list is too short there, and its agreement with votes that it "
+            "learned from proves nothing; on other images it is fair. Probabilities from networks trained on folds "
+            "(--probabilities) are better."
         )
     labels = faces.labels[index].astype(np.int64)
     chosen = doubtful(labels, probabilities)
