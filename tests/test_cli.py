@@ -208,6 +208,8 @@ def test_an_audit_and_an_evaluation_without_what_it_listed(small_csv: Path, tmp_
     report = json.loads(scored.stdout)
     assert report["scores"]["single view, all"]["n"] == 4  # the neutral ones of 28
     assert report["twins"] == 1  # Training is whole where twins are looked for
+    assert report["notes"][0] == "24 of 28 rows of PublicTest are left out by clean.csv (vote 24)."
+    assert "labels that voters doubted" in report["notes"][1]
     lines = small_csv.read_text().splitlines(keepends=True)
     small_csv.write_text("".join([lines[0], *lines[:0:-1]]))
     refused = mien("evaluate", "mien-small", "--data", small_csv, "--exclude", tmp_path / "clean.csv")
@@ -225,6 +227,10 @@ def test_corrupt_is_a_table_and_a_plot(small_csv: Path, tmp_path: Path) -> None:
     refused = mien("evaluate", tmp_path / "p.csv", "--data", small_csv, "--corrupt")
     assert refused.returncode == 2
     assert "table of answers" in refused.stderr
+    refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--views", "ten")
+    assert (refused.returncode, "leave out --views ten" in refused.stderr) == (2, True)
+    refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--labels", "ferplus")
+    assert (refused.returncode, "--ferplus fer2013new.csv" in refused.stderr) == (2, True)
 
 
 def test_explain_and_draw_write_beside_photos_and_never_over_them(collins: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -99,3 +100,12 @@ def test_the_page_on_quality_is_what_was_measured() -> None:
 def test_the_cards_are_what_was_measured(path: Path) -> None:
     card = script("model_card", "tools")
     assert path.with_suffix(".md").read_text(encoding="utf-8") == card.text(card.Recognizer(path).card, path)
+
+
+def test_a_card_tells_what_scaling_does_to_accuracy() -> None:
+    card, path = script("model_card", "tools"), model_files()["mien-small"]
+    own = card.Recognizer(path).card
+    measured = {"accuracy_cross_fitted": 0.5125, "accuracy_unscaled": 0.25}
+    calibration = own.scores["calibration"] | measured
+    text = card.text(replace(own, scores=own.scores | {"calibration": calibration}), path)
+    assert "is 51.25%,\n  and without this scaling 25.00%." in text

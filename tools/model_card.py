@@ -76,7 +76,7 @@ True expression by row, answer by column (single view, all rows):
   {_scaling(card)}.
   Expected calibration error when they are fitted on other rows than it is measured on (five folds):
   {calibration["ece_cross_fitted"]:.2%} in 15 bins. On as many images chance alone makes it
-  {calibration["ece_floor"]:.2%}, were every confidence exactly right.
+  {calibration["ece_floor"]:.2%}, were every confidence exactly right.{_answers_changed(calibration)}
 - An answer below a confidence of {card.threshold:.1%} is called **uncertain**. At or above it,
   {calibration["coverage"]:.1%} of PublicTest is answered and {calibration["accuracy_kept"]:.1%} of that is right.
 
@@ -114,6 +114,17 @@ def _recipes(card: Card) -> str:
 def _scaling(card: Card) -> str:
     each = zip(card.labels, card.temperatures, card.biases, strict=True)
     return ", ".join(f"{label} {temperature:.2f} and {bias:+.2f}" for label, temperature, bias in each)
+
+
+def _answers_changed(calibration: dict[str, Any]) -> str:
+    """What scaling does to accuracy; nothing where the file is from before that was measured."""
+    crossed, unscaled = (calibration.get(f"accuracy_{name}") for name in ("cross_fitted", "unscaled"))
+    if crossed is None or unscaled is None:
+        return ""
+    return (
+        "\n  Biases change answers, too: so fitted on other rows, the accuracy (single view) is "
+        f"{crossed:.2%},\n  and without this scaling {unscaled:.2%}."
+    )
 
 
 def _scores(values: dict[str, Any]) -> Scores:

@@ -52,7 +52,19 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
     assert card.biases == pytest.approx(scaling.biases, abs=1e-2)
     assert card.scores["PublicTest"]["single view, all"]["n"] == 28
     calibration = card.scores["calibration"]
-    assert set(calibration) == {"ece_cross_fitted", "ece_floor", "coverage", "accuracy_kept", "risk_coverage"}
+    assert set(calibration) == {
+        "ece_cross_fitted",
+        "ece_floor",
+        "accuracy_cross_fitted",
+        "accuracy_unscaled",
+        "coverage",
+        "accuracy_kept",
+        "risk_coverage",
+    }
+    logits = Run(run).logits(chosen.images)
+    assert calibration["accuracy_unscaled"] == pytest.approx((logits.argmax(1) == chosen.labels).mean())
+    crossed = metrics.cross_fitted(logits, chosen.labels)
+    assert calibration["accuracy_cross_fitted"] == pytest.approx((crossed.argmax(1) == chosen.labels).mean())
     assert calibration["risk_coverage"][-1][:2] == pytest.approx(
         [1.0, card.scores["PublicTest"]["single view, all"]["accuracy"]]
     )

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from mien.errors import InputError, MissingExtra, NotFound
-from mien.expressions import EXPRESSIONS
+from mien.expressions import EXPRESSIONS, FERPLUS_TO_LABEL
+from mien.measuring import findings
 from mien.measuring.audit import Audit, audit
 from mien.measuring.data import load
 from mien.measuring.evaluation import write_predictions
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
-from mien.measuring.near import near_twins
+from mien.measuring.near import Pair, near_twins
 from mien.reading.faces import CenterFace, crop
 from mien.reading.images import open_image
 from mien.reading.recognizer import model_files
@@ -127,6 +128,54 @@ def test_a_whole_audit(small_faces: FaceSet, collins: Path, tmp_path: Path) -> N
     assert found(done, "label").numbers["labelled images looked at"] == 126
     assert set(done.exclusions(faces)) == {11, 111, 121}  # estimates are left out only when asked for
     json.dumps(done.to_dict(faces))
+    assert not [finding.text for finding in done.findings if "FER2013" in finding.text]  # other data is looked over too
+
+
+def test_given_probabilities_may_know_contempt(small_faces: FaceSet, tmp_path: Path) -> None:
+    """Of seven labels none is contempt, so a network of eight is asked among seven."""
+    pytest.importorskip("cleanlab")
+    labels = small_faces.labels.copy()
+    labels[50] = 3
+    sure = np.full((140, 7), 0.02)
+    sure[np.arange(140), np.arange(140) % 7] = 0.88
+    eight = np.concatenate([0.4 * sure, np.full((140, 1), 0.6)], 1)
+    faces = replace(small_faces, labels=labels)
+    seven, more = (
+        found(audit(faces, probabilities=write_predictions(tmp_path / name, faces, table)), "label")
+        for name, table in (("7.csv", sure), ("8.csv", eight))
+    )
+    assert more == seven
+    assert more.drop == (50,)
+    assert more.notes == ("Training 50, happy; rather disgust, 88%",)
+
+
+def test_a_near_twin_of_a_near_twin_is_none(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of PublicTest 110 is paired with Training, 112 a copy of it, 120 paired with a Training row that has a copy."""
+    small_faces.images[112] = small_faces.images[110]
+    pairs = [Pair(10, 110, 0.95, False), Pair(110, 111, 0.95, False), Pair(0, 120, 0.95, False)]
+    monkeypatch.setattr(findings, "near_twins", lambda faces, model: pairs)
+    near = findings.near(small_faces, Path())
+    assert near.groups == ((0, 98, 120), (10, 110, 111, 112))
+    assert near.numbers["images of PublicTest with a near twin, but no exact one, in Training"] == 3
+
+
+def test_rows_without_votes_are_called_nothing_by_ferplus(small_faces: FaceSet, tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab")
+    labels, votes = small_faces.labels.copy(), np.zeros((140, 10), np.uint8)
+    labels[[50, 60, 110]] = (labels[[50, 60, 110]] + 1) % 7
+    columns = np.array([FERPLUS_TO_LABEL.index(label) for label in range(7)])
+    votes[np.arange(40, 60), columns[np.arange(40, 60) % 7]] = 10  # right, and of the wrong labels only one
+    sure = np.full((140, 7), 0.02)
+    sure[np.arange(140), np.arange(140) % 7] = 0.88
+    faces = replace(small_faces, labels=labels, votes=votes)
+    label = found(audit(faces, probabilities=write_predictions(tmp_path / "p.csv", faces, sure)), "label")
+    assert sorted(label.drop) == [50, 60, 110]
+    assert list(label.numbers.items())[3:] == [
+        ("doubtful labels of Training", 2),
+        ("of these, share that FER+ calls otherwise (Training)", 1.0),
+        ("of all, share that FER+ calls otherwise (Training)", 0.05),
+        ("doubtful labels of PublicTest", 1),
+    ]
 
 
 def test_too_few_images_for_doubts_are_said(small_faces: FaceSet) -> None:

@@ -56,3 +56,11 @@ def test_files_of_a_report(small_faces: FaceSet, tmp_path: Path) -> None:
     assert json.loads(written[-2].read_text()) == found.to_dict(small_faces)
     assert Image.open(written[0]).size == (16 * 104 + 8, 126)  # seven groups of twins, one picture each, in one row
     assert "<strong>14</strong> exact twins" in written[-1].read_text()
+
+
+def test_sheets_of_an_earlier_audit_go(small_faces: FaceSet, tmp_path: Path) -> None:
+    write_report(audit(small_faces, quick=True), small_faces, tmp_path)
+    (tmp_path / "sheets" / "mine.png").touch()
+    without = replace(small_faces, votes=None)
+    write_report(audit(without, quick=True), without, tmp_path)
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"twin.png", "mine.png"}

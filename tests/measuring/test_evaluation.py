@@ -82,6 +82,7 @@ def test_what_twins_could_explain(small_faces: FaceSet) -> None:
     assert report.twin_share == pytest.approx(6 / 26)  # of the seven twins, one answer is wrong
     assert json.loads(report.to_json())["twin_share"] == report.twin_share
     assert "23.1% of the right answers (single view) are on those twins" in report.to_markdown()
+    assert "exact twins alone could explain; near twins are not counted" in report.to_markdown()
     assert evaluate(Bars(), small_faces.split("PublicTest"), "PublicTest").twin_share is None
 
 
@@ -198,6 +199,19 @@ def test_ferplus_labels_of_a_network_of_seven(voted_faces: FaceSet) -> None:
     assert any("26 of 26 rows" in note for note in report.notes)
     assert "| **contempt** | 1 | 0 |" in report.to_markdown()
     assert f"| {scores.divergence:.3f} |" in report.to_markdown()
+
+
+def test_the_floor_of_binary_accuracy_is_that_of_eight_questions(voted_faces: FaceSet) -> None:
+    class Nothing(Bars):
+        """Sure of nothing, so that it says no to all."""
+
+        def probabilities(self, faces: np.ndarray) -> np.ndarray:
+            return np.full((len(faces), 8), 1 / 8)
+
+    report = evaluate(Nothing(), voted_faces, "PublicTest", labels="ferplus", binary=True)
+    assert report.scores["single view, all"].binary_accuracy == 0.875
+    assert "asks 8 yes-or-no questions a face; answering no to all scores 87.50 %" in report.to_markdown()
+    assert "binary accuracy (floor 87.50 %)" in report.to_markdown()
 
 
 def test_ferplus_labels_of_a_network_of_eight(voted_faces: FaceSet) -> None:

@@ -5,8 +5,19 @@ import numpy as np
 import pytest
 
 from mien.errors import Damaged, FileError, InputError
+from mien.measuring.evaluation import evaluate
 from mien.measuring.exclusion import exclude, write_exclusions
 from mien.measuring.faceset import FaceSet
+from mien.measuring.robustness import evaluate_corrupted
+
+
+class Even:
+    """Holds each of the seven for as probable as the others."""
+
+    name = "even"
+
+    def probabilities(self, faces: np.ndarray) -> np.ndarray:
+        return np.full((len(faces), 7), 1 / 7)
 
 
 @pytest.fixture
@@ -25,6 +36,23 @@ def test_listed_rows_are_left_out_and_the_rest_keep_their_numbers(small_faces: F
 def test_one_split_alone(small_faces: FaceSet, clean: Path) -> None:
     left = exclude(small_faces, clean, split="PublicTest")
     assert left.sizes == {"Training": 98, "PublicTest": 27, "PrivateTest": 14}
+
+
+def test_reports_tell_what_was_left_out_and_why(small_faces: FaceSet, clean: Path, tmp_path: Path) -> None:
+    assert exclude(small_faces, clean).notes == (
+        "2 of 140 rows are left out by clean.csv (flat 1, no-face 1, twin 1).",
+    )
+    left = exclude(small_faces, clean, split="PublicTest")
+    assert left.notes == ("1 of 28 rows of PublicTest are left out by clean.csv (twin 1).",)
+    report = evaluate(Even(), left, "PublicTest")
+    assert left.notes[0] in report.to_markdown()
+    assert left.notes[0] in evaluate_corrupted(Even(), left, "PublicTest").notes
+    doubted = {3: ["vote"], 100: ["label"], 101: ["twin", "vote", "label"], 102: ["twin"]}
+    path = write_exclusions(tmp_path / "doubted.csv", small_faces, doubted)
+    counts, warning = exclude(small_faces, path, split="PublicTest").notes
+    assert counts == "3 of 28 rows of PublicTest are left out by doubted.csv (label 2, twin 2, vote 1)."
+    assert "Not comparable with scores of all rows:** 2 of those left out" in warning
+    assert "that voters or a network doubted" in warning
 
 
 def test_votes_do_not_matter_other_faces_do(small_faces: FaceSet, clean: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import bars, linear_model
-from mien.expressions import EXPRESSIONS
+from mien.expressions import Expression
 from mien.measuring.faceset import FaceSet
 from mien.measuring.noise import cross_validated, doubtful
 from mien.reading.recognizer import Card, Recognizer
@@ -21,6 +21,13 @@ def test_swapped_labels_are_the_doubtful_ones() -> None:
     assert sorted(doubtful(given, probabilities).tolist()) == [0, 1, 5]
 
 
+def linear(path: Path, weights: np.ndarray) -> Recognizer:
+    count = weights.shape[1]
+    labels, zeros = tuple(Expression)[:count], (0.0,) * count
+    card = Card("bars", labels, (1.0,) * count, zeros, 0.5, "{}", {}, "none", "0" * 64, zeros)
+    return Recognizer(linear_model(path, weights, **card.to_metadata()))
+
+
 def test_cross_validation_learns_from_the_other_folds(tmp_path: Path) -> None:
     """A network whose seven outputs are the brightness of the seven bars, in another order than the labels."""
     images, labels = bars(140)
@@ -29,8 +36,7 @@ def test_cross_validation_learns_from_the_other_folds(tmp_path: Path) -> None:
         rows = np.zeros((48, 48), np.float32)
         rows[4 + 6 * k : 8 + 6 * k] = 1 / 4_000
         weights[:, (k + 3) % 7] = rows.ravel()
-    card = Card("bars", EXPRESSIONS, (1.0,) * 7, (0.0,) * 7, 0.5, "{}", {}, "none", "0" * 64, (0.0,) * 7)
-    recognizer = Recognizer(linear_model(tmp_path / "m.onnx", weights, **card.to_metadata()))
+    recognizer = linear(tmp_path / "m.onnx", weights)
     labels[:2] = [6, 5]  # wrong ones
     rows = np.arange(140)
     faces = FaceSet(images, labels, np.array(["Training"] * 140), rows, None, "0" * 64, "bars")
@@ -40,3 +46,5 @@ def test_cross_validation_learns_from_the_other_folds(tmp_path: Path) -> None:
     assert sorted(doubtful(labels, probabilities).tolist()) == [0, 1]
     without = faces.take(labels != 2)
     assert (cross_validated(without, recognizer)[:, 2] == 0).all()
+    eight = linear(tmp_path / "eight.onnx", np.pad(weights, ((0, 0), (0, 1))))
+    assert (cross_validated(faces, eight)[:, 7] == 0).all()  # no label here is contempt

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mien.errors import InputError
+from mien.expressions import FERPLUS, Labels
 from mien.measuring.corruptions import CORRUPTIONS, corrupt
 from mien.measuring.faceset import FaceSet
 from mien.measuring.robustness import Robustness, evaluate_corrupted
@@ -66,6 +67,30 @@ def test_what_cannot_be_scored_is_refused(small_faces: FaceSet) -> None:
         evaluate_corrupted(Bars(), small_faces, "PrivateTest")
     with pytest.raises(InputError, match="threshold should be from 0 to 1"):
         evaluate_corrupted(Bars(), small_faces, "PublicTest", threshold=1.5)
+
+
+def test_a_network_of_eight_is_asked_among_the_labels_it_is_scored_by(small_faces: FaceSet) -> None:
+    class Contemptuous(Bars):
+        """Sees contempt in half of everything."""
+
+        def probabilities(self, faces: np.ndarray) -> np.ndarray:
+            return np.concatenate([0.5 * super().probabilities(faces), np.full((len(faces), 1), 0.5)], 1)
+
+    def score(predictor: Bars, labels: Labels) -> Robustness:
+        return evaluate_corrupted(predictor, small_faces, "PublicTest", labels=labels, threshold=0.7)
+
+    votes = np.zeros_like(small_faces.votes)
+    votes[:98, FERPLUS.index("neutral")] = votes[98:, FERPLUS.index("contempt")] = 10
+    small_faces = replace(small_faces, votes=votes)
+    seven = score(Contemptuous(), "fer2013")
+    assert seven.clean.accuracy == seven.clean.coverage == 1
+    assert seven.points["shift"][12].accuracy == score(Bars(), "fer2013").points["shift"][12].accuracy
+    assert any("contempt is left out" in note for note in seven.notes)
+    eight = score(Contemptuous(), "ferplus")
+    assert (eight.clean.accuracy, eight.points["shift"][12].accuracy, eight.labels_of) == (1, 1, "ferplus")
+    assert score(Bars(), "ferplus").clean.accuracy == 0
+    with pytest.raises(InputError, match="--ferplus"):
+        evaluate_corrupted(Bars(), replace(small_faces, votes=None), "PublicTest", labels="ferplus")
 
 
 def test_the_picture_has_a_panel_for_each(measured: Robustness) -> None:

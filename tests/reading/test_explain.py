@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import linear_model
 from mien.errors import InputError
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.explain import draw_map, occlusion_map
 from mien.reading.faces import Face, crop
 from mien.reading.images import open_image
-from mien.reading.recognizer import Reading, load_model
+from mien.reading.recognizer import Card, Reading, Recognizer, load_model
 
 
 class Patch:
@@ -47,6 +48,20 @@ def test_another_expression_can_be_asked_about(face: np.ndarray) -> None:
     row, column = np.unravel_index(weights.argmax(), weights.shape)
     assert 4 <= row < 16
     assert 30 <= column < 42
+
+
+def test_contempt_is_explained_by_a_network_that_knows_it(face: np.ndarray, tmp_path: Path) -> None:
+    weights = np.zeros((48, 48, 8))
+    weights[30:38, 8:16, 7] = 1e-3
+    card = Card("eight", tuple(Expression), (1.0,) * 8, (0.0,) * 8, 0.0, "{}", {}, "none", "", (0.0,) * 8)
+    recognizer = Recognizer(linear_model(tmp_path / "eight.onnx", weights.reshape(-1, 8), **card.to_metadata()))
+    assert recognizer.labels[int(recognizer.probabilities(face[None])[0].argmax())] == Expression.CONTEMPT
+    found = occlusion_map(recognizer, face, Expression.CONTEMPT)
+    row, column = np.unravel_index(found.argmax(), found.shape)
+    assert 28 <= row < 40
+    assert 6 <= column < 18
+    with pytest.raises(InputError, match=r"does not know contempt; name one of angry, .* neutral$"):
+        occlusion_map(Patch(), face, Expression.CONTEMPT)
 
 
 def test_the_same_seed_gives_the_same_map_and_another_one_nearly(face: np.ndarray) -> None:

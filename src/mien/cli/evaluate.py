@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -21,10 +21,12 @@ from mien.cli.console import (
     out,
     predictor,
 )
+from mien.errors import InputError
 from mien.expressions import Labels
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
+    from mien.recipes import Recipe
 
 
 def evaluate(
@@ -38,7 +40,9 @@ def evaluate(
     exclude: Exclude = None,
     skip_bad: SkipBad = False,
     checkpoint: Checkpoint = "best",
-    views: Annotated[str, typer.Option("--views", help="Score up to: single, mirror or ten views.")] = "mirror",
+    views: Annotated[
+        str | None, typer.Option("--views", help="Score up to: single, mirror (where none is named) or ten views.")
+    ] = None,
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
     corrupt: Annotated[
@@ -51,23 +55,24 @@ def evaluate(
     """
     from mien.measuring.evaluation import evaluate as measure
     from mien.measuring.evaluation import evaluate_predictions
-    from mien.recipes import Recipe
 
+    if corrupt and views not in (None, "single"):
+        raise InputError(f"--corrupt scores single views; leave out --views {views}")
     faces = load_faces(data, ferplus, skip_bad)
     if exclude is not None:
         from mien.measuring.exclusion import exclude as leave_out
 
         faces = leave_out(faces, exclude, split=split)  # of Training the model may know all: twins are looked for there
     if corrupt:
-        _corrupted(model, checkpoint, faces, split, as_json, plots)
+        _corrupted(model, checkpoint, faces, split, labels, as_json, plots)
         return
     if Path(model).suffix == ".csv":
         report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
     else:
         asked = predictor(model, checkpoint)
-        recipe = asked.recipe if hasattr(asked, "recipe") else Recipe.from_json(asked.card.recipe)
+        recipe = _recipe(asked)
         report = measure(
-            asked, faces, split, binary=recipe.claims_binary, views=views, labels=labels or recipe.labels
+            asked, faces, split, binary=recipe.claims_binary, views=views or "mirror", labels=labels or recipe.labels
         )
     sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
     if plots is not None:
@@ -76,10 +81,23 @@ def evaluate(
         save_report(report, plots)
 
 
+def _recipe(asked: Any) -> "Recipe":
+    """What a predictor was trained by; it says whose labels it learned."""
+    from mien.recipes import Recipe
+
+    recipe: Recipe = asked.recipe if hasattr(asked, "recipe") else Recipe.from_json(asked.card.recipe)
+    return recipe
+
+
 def _corrupted(
-    model: str, checkpoint: str, faces: "FaceSet", split: str, as_json: bool, plots: Path | None
+    model: str,
+    checkpoint: str,
+    faces: "FaceSet",
+    split: str,
+    labels: Labels | None,
+    as_json: bool,
+    plots: Path | None,
 ) -> None:
-    from mien.errors import InputError
     from mien.measuring.robustness import evaluate_corrupted
 
     if Path(model).suffix == ".csv":
@@ -87,7 +105,14 @@ def _corrupted(
     asked = predictor(model, checkpoint)
     threshold = asked.card.threshold if hasattr(asked, "card") else None
     with err.status(f"{model}: worse pictures") as status:  # a minute or more; shown on a terminal alone
-        report = evaluate_corrupted(asked, faces, split, threshold=threshold, progress=lambda name: status.update(name))
+        report = evaluate_corrupted(
+            asked,
+            faces,
+            split,
+            labels=labels or _recipe(asked).labels,
+            threshold=threshold,
+            progress=lambda name: status.update(name),
+        )
     sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
     if plots is not None:
         from mien.measuring import plots as figures

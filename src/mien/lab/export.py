@@ -134,6 +134,9 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
     calibration = {
         "ece_cross_fitted": metrics.calibration_error(crossed, chosen.labels),
         "ece_floor": metrics.calibration_floor(crossed),
+        # Biases change answers, so the scores above are of labels that they were fitted on.
+        "accuracy_cross_fitted": metrics.accuracy(crossed, chosen.labels),
+        "accuracy_unscaled": metrics.accuracy(logits, chosen.labels),
         "coverage": float(answered[-1, 0]) if some else 0.0,
         "accuracy_kept": float(answered[-1, 1]) if some else None,
         # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.

@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from mien.errors import InputError, MissingExtra, NotFound
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import findings as look
-from mien.measuring.evaluation import read_predictions
+from mien.measuring.evaluation import among, read_predictions
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
 from mien.reading.faces import CenterFace
@@ -181,10 +181,10 @@ def votes(faces: FaceSet) -> dict[str, Any] | None:
 
 
 def _given(faces: FaceSet, path: Path) -> tuple[Int64[np.ndarray, "k"], np.ndarray]:
-    """The labelled rows that a table of probabilities covers, and those."""
+    """The labelled rows that a table of probabilities covers, and those of the seven expressions."""
     table = read_predictions(path)
     covered = np.fromiter((row in table for row in faces.rows.tolist()), bool, len(faces))
     index = np.flatnonzero(covered & (faces.labels >= 0))
     if len(set(faces.labels[index].tolist())) < 2:
         raise InputError(f"{path} has probabilities of {len(index):,} labelled rows of {faces.source}; expected more")
-    return index, np.array([table[row] for row in faces.rows[index].tolist()])
+    return index, among(np.array([table[row] for row in faces.rows[index].tolist()]), EXPRESSIONS)

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from mien.expressions import EXPRESSIONS, FERPLUS
 from mien.measuring.audit import Audit
 from mien.measuring.faceset import FaceSet
-from mien.measuring.findings import Finding
+from mien.measuring.findings import REASONS, Finding
 from mien.measuring.plots import contact_sheet
 from mien.storage import write_whole
 
@@ -36,21 +36,27 @@ def write_report(audit: Audit, faces: FaceSet, folder: str | PathLike[str]) -> l
     Args:
         audit: What was found.
         faces: The data set that it was found in.
-        folder: Where to; it is made, and older files of these names are replaced.
+        folder: Where to; it is made, older files of these names are replaced, and older sheets of what is not found
+            now are removed.
     """
     folder = Path(folder)
+    for reason in set(REASONS) - {finding.reason for finding in audit.findings if finding.groups}:
+        _sheet(folder, reason).unlink(missing_ok=True)
     written = []
     for finding in audit.findings:
         if finding.groups:
             groups, notes = _shown(finding, _ON_SHEET)
             sheet = contact_sheet([list(faces.images[group]) for group in groups], notes)
-            path = folder / "sheets" / f"{finding.reason}.png"
-            written.append(write_whole(path, partial(sheet.save, format="PNG"), binary=True))
+            written.append(write_whole(_sheet(folder, finding.reason), partial(sheet.save, format="PNG"), binary=True))
     text = json.dumps(audit.to_dict(faces), indent=1)
     written.append(write_whole(folder / "audit.json", lambda file: file.write(text)))
     html = page(audit, faces)
     written.append(write_whole(folder / "index.html", lambda file: file.write(html)))
     return written
+
+
+def _sheet(folder: Path, reason: str) -> Path:
+    return folder / "sheets" / f"{reason}.png"
 
 
 def page(audit: Audit, faces: FaceSet) -> str:

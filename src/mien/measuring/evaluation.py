@@ -85,7 +85,7 @@ class Scores:
         nll: Mean negative log-likelihood.
         ece: Expected calibration error, 15 bins.
         confusion: Rows by true expression, columns by answer.
-        binary_accuracy: Only for recipes that claim in this measure; its floor is 6/7.
+        binary_accuracy: Only for recipes that claim in this measure; its floor is (C - 1) / C, 6/7 for seven labels.
         divergence: Mean Kullback-Leibler distance from the FER+ votes in nats, where there are votes; over the
             rows in which an expression leads, and the expressions that labels and predictor both know.
     """
@@ -139,8 +139,8 @@ class Report:
         scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins"), joined by ", ".
         twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
         notes: What a reader must know beside the numbers.
-        twin_share: Share of the right answers (first view, all rows) that are on twins, in [0, 1]: as much of the
-            score as memory of Training could explain at most; None where twins are none or not known.
+        twin_share: Share of the right answers (first view, all rows) that are on twins, in [0, 1]: what memory
+            of exact twins alone could explain; near twins are not counted. None where twins are none or not known.
         probabilities: Single-view probabilities, for plots; not part of the JSON.
         labels: The truth beside them.
     """
@@ -180,9 +180,10 @@ class Report:
 
 def scores_table(scores: dict[str, Scores]) -> str:
     """Scores by view and rows as a Markdown table."""
-    binary = any(s.binary_accuracy is not None for s in scores.values())
     head = ["view, rows", "n", "accuracy", "95 % interval", "macro-F1", "NLL", "ECE"]
-    head += ["binary accuracy (floor 85.71 %)"] * binary
+    first = next(iter(scores.values()))
+    if first.binary_accuracy is not None:
+        head.append(f"binary accuracy (floor {_binary_floor(len(first.confusion))})")
     voted = any(s.divergence is not None for s in scores.values())
     head += ["KL to votes"] * voted
     rows = [
@@ -200,6 +201,11 @@ def scores_table(scores: dict[str, Scores]) -> str:
         for name, s in scores.items()
     ]
     return markdown_table(head, rows)
+
+
+def _binary_floor(classes: int) -> str:
+    """What saying no to everything scores in binary accuracy."""
+    return f"{100 - 100 / classes:.2f} %"
 
 
 def confusion_table(scores: Scores) -> str:
@@ -243,7 +249,7 @@ def evaluate(
         InputError: The split is not labelled, or has no votes where the labels are FER+'s, or there are no such views.
     """
     check_views(views)
-    rows = _labelled(faces, split, labels)
+    rows = labelled(faces, split, labels)
     asked = VIEWS[: VIEWS.index(views) + 1]
     found = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
     report = _report(predictor.name, faces, split, labels, rows, found, binary)
@@ -267,7 +273,7 @@ def evaluate_predictions(
         Damaged: It is no such table, or it lacks rows of the split.
         NotFound, InputError: As `evaluate`.
     """
-    rows = _labelled(faces, split, labels)
+    rows = labelled(faces, split, labels)
     found = read_predictions(Path(path))
     if missing := [int(row) for row in rows.rows if int(row) not in found]:
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
@@ -275,7 +281,13 @@ def evaluate_predictions(
     return _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
 
 
-def _labelled(faces: FaceSet, split: str, labels: Labels) -> FaceSet:
+def labelled(faces: FaceSet, split: str, labels: Labels) -> FaceSet:
+    """The rows of a split that have such a label, with it.
+
+    Raises:
+        NotFound: The data has no such split.
+        InputError: A row is not labelled, or there are no votes where the labels are FER+'s.
+    """
     rows = relabelled(faces.split(split), labels)
     if unlabelled := int((rows.labels < 0).sum()):
         raise InputError(
@@ -295,9 +307,9 @@ def _report(
     binary: bool,
 ) -> Report:
     own = next(iter(views.values())).shape[1]
-    views = {view: _among(probabilities, answers(labels)) for view, probabilities in views.items()}
+    views = {view: among(probabilities, answers(labels)) for view, probabilities in views.items()}
     votes = None if rows.votes is None else shares(rows.votes, min(own, len(answers(labels))))
-    notes = _label_notes(rows, labels, own, votes)
+    notes = [*faces.notes, *label_notes(rows, labels, own, votes)]
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
     if split == "Training":
@@ -316,12 +328,14 @@ def _report(
             twin_share = float((hits & twin).sum() / hits.sum())
             notes.append(
                 f"{twin_share:.1%} of the right answers ({next(iter(views))}) are on those twins: "
-                "so much of the score memory alone could explain at most."
+                "so much memory of exact twins alone could explain; near twins are not counted."
             )
     else:
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
     if binary:
-        notes.append("Binary accuracy asks seven yes-or-no questions a face; answering no to all scores 85.71 %.")
+        asked = first.shape[1]
+        floor = _binary_floor(asked)
+        notes.append(f"Binary accuracy asks {asked} yes-or-no questions a face; answering no to all scores {floor}.")
     scores = {
         f"{view}, {part}": Scores.of(
             probabilities[where],
@@ -336,7 +350,7 @@ def _report(
     return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
 
 
-def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
+def among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
     """Probabilities of the expressions that can be right: others are left out, what is not answered gets none."""
     kept = probabilities[:, : len(expressions)]
     if kept.shape != probabilities.shape:
@@ -344,7 +358,9 @@ def _among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expressio
     return np.pad(kept, ((0, 0), (0, len(expressions) - kept.shape[1])))
 
 
-def _label_notes(rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarray, "N K"] | None) -> list[str]:
+def label_notes(
+    rows: FaceSet, labels: Labels, own: int, votes: Float[np.ndarray, "N K"] | None = None
+) -> list[str]:
     """Which labels these are, and what becomes of contempt where only they or only the predictor's `own` know it."""
     notes = []
     if labels != "fer2013":

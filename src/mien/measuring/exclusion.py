@@ -6,6 +6,7 @@ form they are read from, with or without votes, and no others.
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -22,6 +23,8 @@ from mien.storage import write_whole
 _FIRST = "# {count} of {total} rows to leave out, pixels sha-256 {checksum}"
 _PATTERN = re.compile(r"# (\d+) of (\d+) rows to leave out, pixels sha-256 ([0-9a-f]{64})")
 _COLUMNS = ["row", "reason"]
+_OPINIONS = {"vote": "voters", "label": "a network"}
+"""Reasons that doubt a label rather than the picture, and who doubts: what is left is easier than what was there."""
 
 
 def fingerprint(faces: FaceSet) -> str:
@@ -58,7 +61,8 @@ def exclude(faces: FaceSet, path: str | PathLike[str], *, split: str | None = No
         split: Leave rows out of this split only. An evaluation needs all of Training to look for twins there.
 
     Returns:
-        The rest. Its source names the list; its checksum is that of the data's and the list's, as hex, one after the
+        The rest. Its source names the list; its notes, which reports repeat, tell how many rows are left out and why;
+        its checksum is that of the data's and the list's, as hex, one after the
         other, so that a run cannot be resumed with another list.
 
     Raises:
@@ -76,29 +80,45 @@ def exclude(faces: FaceSet, path: str | PathLike[str], *, split: str | None = No
         raise InputError(f"{path} was made for a data set of {total:,} rows, but {faces.source} has {len(faces):,}")
     if checksum != fingerprint(faces):
         raise InputError(f"{path} was made for other faces than those of {faces.source}; make one with mien data audit")
-    if unknown := set(listed) - set(faces.rows.tolist()):
+    if unknown := listed.keys() - set(faces.rows.tolist()):
         raise Damaged(f"{path} names row {min(unknown)}, which is not in {faces.source}")
-    out = np.isin(faces.rows, listed)
-    if split is not None:
-        out &= faces.splits == split
+    asked = np.ones(len(faces), bool) if split is None else faces.splits == split
+    out = asked & np.isin(faces.rows, list(listed))
     if out.all():
         raise InputError(f"{path} leaves no row of {faces.source}")
     both = sha256((faces.checksum + sha256(content).hexdigest()).encode()).hexdigest()
-    return replace(faces.take(~out), source=f"{faces.source} without {path.name}", checksum=both)
+    reasons = [listed[row] for row in faces.rows[out].tolist()]
+    notes = _notes(path.name, reasons, f"{int(asked.sum()):,} rows" + f" of {split}" * (split is not None))
+    source = f"{faces.source} without {path.name}"
+    return replace(faces.take(~out), source=source, checksum=both, notes=(*faces.notes, *notes))
 
 
-def _parse(path: Path, content: bytes) -> tuple[int, str, list[int]]:
-    """The number of rows and the checksum of the data that a list is for, and the rows that it lists."""
+def _notes(name: str, reasons: Sequence[Sequence[str]], of: str) -> list[str]:
+    """What a report must say: how many rows are left out and why, and what that does to a score."""
+    counts = Counter(word for words in reasons for word in words)
+    why = f" ({', '.join(f'{word} {count:,}' for word, count in counts.most_common())})" if counts else ""
+    notes = [f"{len(reasons):,} of {of} are left out by {name}{why}."]
+    if doubted := sum(not _OPINIONS.keys().isdisjoint(words) for words in reasons):
+        who = " or ".join(whose for word, whose in _OPINIONS.items() if word in counts)
+        notes.append(
+            f"**Not comparable with scores of all rows:** {doubted:,} of those left out have labels that {who} "
+            "doubted, hard faces with right labels among them: what is left is easier."
+        )
+    return notes
+
+
+def _parse(path: Path, content: bytes) -> tuple[int, str, dict[int, list[str]]]:
+    """The number of rows and the checksum of the data that a list is for, and the reasons of the rows that it lists."""
     lines = content.decode("utf-8", "replace").splitlines()
     first = _PATTERN.fullmatch(lines[0]) if lines else None
     if first is None or lines[1:2] != [",".join(_COLUMNS)]:
         raise Damaged(f"{path} is no list of rows to leave out; make one with: mien data audit FILE --write-clean FILE")
-    listed = []
+    listed = {}
     for number, line in enumerate(lines[2:], 3):
-        row = line.partition(",")[0]
+        row, _, reasons = line.partition(",")
         if not row.isdecimal():
             raise Damaged(f"{path}, line {number}: expected a row number, but got {row!r}")
-        listed.append(int(row))
+        listed[int(row)] = reasons.split()
     if len(listed) != int(first[1]):
         raise Damaged(f"{path} is not whole: it lists {len(listed):,} rows, expected {int(first[1]):,}")
     return int(first[2]), first[3], listed

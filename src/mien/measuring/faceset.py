@@ -28,6 +28,7 @@ class FaceSet:
         checksum: SHA-256 of the source; of several files, that of one after the other (`cat a b | sha256sum`).
         source: What it was read from.
         faults: File, line and reason of each row that was dropped because it is damaged.
+        notes: What every report on these rows must say beside its numbers, as sentences.
 
     Raises:
         InputError: The arrays do not belong together.
@@ -41,6 +42,7 @@ class FaceSet:
     checksum: str
     source: str
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if problem := misfit(self.images, self.labels, self.splits, self.rows, self.votes):

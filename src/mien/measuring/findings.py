@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import FLAT, SIMILAR, near_twins
+from mien.measuring.near import FLAT, SIMILAR, Pair, near_twins
 from mien.measuring.noise import FOLDS, cross_validated, doubtful
 from mien.reading.faces import FaceDetector
 from mien.reading.recognizer import Recognizer
@@ -183,7 +183,7 @@ def near(faces: FaceSet, model: Path) -> Finding:
         "groups in more than one split": sum(across[group] for group in groups),
     }
     if "Training" in faces.sizes:
-        training, leaking = faces.split("Training"), _leaking(faces, groups)
+        training, leaking = faces.split("Training"), _leaking(faces, pairs)
         for split in faces.sizes:
             if split != "Training":
                 inside = faces.take(leaking & (faces.splits == split))
@@ -210,8 +210,7 @@ def unseen(faces: FaceSet, detector: FaceDetector) -> Finding:
     found = [k for k in looked.tolist() if not _has_face(faces.images[k], detector)]
     text = (
         "Images without votes, enlarged and within a grey frame, in which the face detector finds nothing. Look before "
-        "you leave them out: it misses faces that lie, are turned away or covered. On the 32,298 rows of FER2013 that "
-        "have votes it found no face in 113; 68 of these, and 160 in all, are no face by the votes."
+        "you leave them out: it misses faces that lie, are turned away or covered."
     )
     numbers = {"images looked at": len(looked), "images": len(found)}
     notes = tuple(_member(faces, k) for k in found)
@@ -239,10 +238,10 @@ def doubted(
         probabilities = cross_validated(faces.take(index), recognizer)
         how = (
             f"The probabilities are those of a logistic regression on the logits of {recognizer.name}, {FOLDS} folds, "
-            "exact twins in one fold. The network itself does leak: it learned from FER2013's Training rows and, if it "
-            "is mien-small, from FER+'s votes on them. Among those rows it agrees with wrong labels too often, so "
-            "the list is too short there, and its agreement with FER+ proves nothing; on PublicTest and on other data "
-            "it is fair. Probabilities from networks trained on folds (--probabilities) are better."
+            "exact twins in one fold. The network itself leaks where it learned from these images: it agrees with "
+            "their wrong labels too often, so the list is too short there, and its agreement with votes that it "
+            "learned from proves nothing; on other images it is fair. Probabilities from networks trained on folds "
+            "(--probabilities) are better."
         )
     labels = faces.labels[index].astype(np.int64)
     chosen = doubtful(labels, probabilities)
@@ -253,13 +252,14 @@ def doubted(
         "doubtful labels": len(found),
     }
     if faces.votes is not None:
-        differs = _differs(faces)
         for split in faces.sizes:
             here, those = index[faces.splits[index] == split], found[faces.splits[found] == split]
-            if len(here) and len(those):
-                numbers[f"doubtful labels of {split}"] = len(those)
-                numbers[f"of these, share that FER+ calls otherwise ({split})"] = round(float(differs[those].mean()), 4)
-                numbers[f"of all, share that FER+ calls otherwise ({split})"] = round(float(differs[here].mean()), 4)
+            if not len(those):
+                continue
+            numbers[f"doubtful labels of {split}"] = len(those)
+            for which, rows in (("these", those), ("all", here)):
+                if (share := _otherwise(faces, rows)) is not None:
+                    numbers[f"of {which}, share that FER+ calls otherwise ({split})"] = round(share, 4)
     text = (
         "Labels that are improbable by confident learning (cleanlab): both by how noisy their class is and by which "
         f"classes are mistaken for each other. {how}"
@@ -275,11 +275,12 @@ def doubted(
 # Parts
 
 
-def _differs(faces: FaceSet) -> Bool[np.ndarray, "N"]:
-    """Where most FER+ votes stand for something other than the label."""
+def _otherwise(faces: FaceSet, rows: Int64[np.ndarray, "k"]) -> float | None:
+    """Of the rows with FER+ votes, the share that most of these call something else; None where there are none."""
     assert faces.votes is not None
-    differs: Bool[np.ndarray, "N"] = np.array(FERPLUS_TO_LABEL)[faces.votes.argmax(1)] != faces.labels
-    return differs
+    asked = rows[faces.votes[rows].any(1)]
+    differs = np.array(FERPLUS_TO_LABEL)[faces.votes[asked].argmax(1)] != faces.labels[asked]
+    return float(differs.mean()) if len(asked) else None
 
 
 def _has_face(image: np.ndarray, detector: FaceDetector) -> bool:
@@ -302,13 +303,18 @@ def _joined(edges: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [tuple(sorted(members)) for members in {id(each): each for each in group.values()}.values()]
 
 
-def _leaking(faces: FaceSet, groups: Iterable[Sequence[int]]) -> Bool[np.ndarray, "N"]:
-    """Rows that share a group with a Training row."""
+def _leaking(faces: FaceSet, pairs: Iterable[Pair]) -> Bool[np.ndarray, "N"]:
+    """Rows whose picture is paired with that of a Training row; exact copies are one picture, longer chains are not."""
+    picture = np.arange(len(faces))
+    for group in faces.twin_groups():
+        picture[group] = group[0]  # the one of them that pairs name
+    known = np.zeros(len(faces), bool)
+    known[picture[faces.splits == "Training"]] = True
     leaking = np.zeros(len(faces), bool)
-    for group in groups:
-        if "Training" in faces.splits[list(group)]:
-            leaking[list(group)] = True
-    return leaking
+    for pair in pairs:
+        leaking[pair.first] |= known[pair.second]
+        leaking[pair.second] |= known[pair.first]
+    return leaking[picture]
 
 
 def _surplus(faces: FaceSet, group: Sequence[int], *, across: bool = False) -> list[int]:

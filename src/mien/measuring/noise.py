@@ -12,7 +12,7 @@ from mien.reading.recognizer import Recognizer
 FOLDS = 5
 
 
-def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray, "N 7"]:
+def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray, "N C"]:
     """Probabilities of labelled faces, each from a logistic regression on a network's logits that did not see it.
 
     Exact twins share a fold. The network itself may have seen what it is asked about: of images that it learned from
@@ -48,7 +48,7 @@ def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray,
     return probabilities
 
 
-def doubtful(labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N 7"]) -> Int64[np.ndarray, "k"]:
+def doubtful(labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"]) -> Int64[np.ndarray, "k"]:
     """Indices of labels that are probably wrong, the least probable label first.
 
     Both of cleanlab's ways must agree on a row, by the rate of noise of its class and by the pair of classes: the

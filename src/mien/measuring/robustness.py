@@ -6,9 +6,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mien.errors import InputError
+from mien.expressions import Labels, answers
 from mien.measuring import metrics
 from mien.measuring.corruptions import CORRUPTIONS, corrupt
-from mien.measuring.evaluation import SELECTION_SPLIT, Predictor, markdown_table, predict
+from mien.measuring.evaluation import (
+    SELECTION_SPLIT,
+    Predictor,
+    among,
+    label_notes,
+    labelled,
+    markdown_table,
+    predict,
+)
 from mien.measuring.faceset import FaceSet
 
 KEPT_ACCURACY = 0.85  # accuracy on PublicTest of the answers at or above a model's threshold
@@ -56,6 +65,7 @@ class Robustness:
         clean: The images as they are.
         points: By corruption and strength.
         notes: What a reader must know beside the numbers.
+        labels_of: Whose labels they were scored by.
     """
 
     model: str
@@ -66,6 +76,7 @@ class Robustness:
     clean: Point
     points: dict[str, dict[float, Point]]
     notes: list[str]
+    labels_of: Labels = "fer2013"
 
     def to_json(self) -> str:
         """As JSON text; strengths, being keys, are text there."""
@@ -122,6 +133,7 @@ def evaluate_corrupted(
     faces: FaceSet,
     split: str = SELECTION_SPLIT,
     *,
+    labels: Labels = "fer2013",
     threshold: float | None = None,
     seed: int = 0,
     progress: Callable[[str], object] = lambda name: None,
@@ -133,6 +145,7 @@ def evaluate_corrupted(
             sentences, they are repeated.
         faces: The data set.
         split: The name of the split.
+        labels: By whose labels, as `mien.measuring.evaluation.evaluate`.
         threshold: Confidence from which a row is answered; None: the lowest at which 85 % of the clean answers are
             right.
         seed: Of directions, places and noise.
@@ -140,15 +153,15 @@ def evaluate_corrupted(
 
     Raises:
         NotFound: The data has no such split.
-        InputError: The split is not labelled, or the threshold is no probability.
+        InputError: The split is not labelled, or has no votes where the labels are FER+'s, or the threshold is no
+            probability.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"threshold should be from 0 to 1, but is {threshold}")
-    rows = faces.split(split)
-    if unlabelled := int((rows.labels < 0).sum()):
-        raise InputError(f"{unlabelled:,} of the {len(rows):,} rows of {split} have no label, so they cannot be scored")
-    clean = predict(predictor, rows)
-    notes = [*getattr(predictor, "notes", ())]
+    rows = labelled(faces, split, labels)
+    answered = predict(predictor, rows)
+    clean = among(answered, answers(labels))
+    notes = [*getattr(predictor, "notes", ()), *faces.notes, *label_notes(rows, labels, answered.shape[1])]
     if split == SELECTION_SPLIT:
         notes.append(f"{split} chose epochs and settings: the first line is a selection score; compare with it.")
     if threshold is None:
@@ -162,7 +175,7 @@ def evaluate_corrupted(
         points[name] = {}
         for strength in corruption.strengths:
             worse = predict(predictor, replace(rows, images=corrupt(rows.images, name, strength, seed=seed)))
-            points[name][strength] = Point.of(worse, rows.labels, threshold)
+            points[name][strength] = Point.of(among(worse, answers(labels)), rows.labels, threshold)
     return Robustness(
         model=predictor.name,
         split=split,
@@ -172,4 +185,5 @@ def evaluate_corrupted(
         clean=Point.of(clean, rows.labels, threshold),
         points=points,
         notes=notes,
+        labels_of=labels,
     )

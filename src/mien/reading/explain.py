@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.errors import InputError
-from mien.expressions import EXPRESSIONS, Expression
+from mien.expressions import Expression
 from mien.reading.recognizer import SIDE, Reading
 
 MASKS = 1500
@@ -26,8 +26,8 @@ _FOR, _AGAINST = np.array([214, 40, 40], np.float32), np.array([40, 90, 200], np
 class Predictor(Protocol):
     """Anything that tells expressions of grey faces."""
 
-    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B 7"]:
-        """Probabilities in the order of `EXPRESSIONS`."""
+    def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B C"]:
+        """Probabilities of the seven `EXPRESSIONS`, or of every `Expression`, in their order."""
         ...
 
 
@@ -56,7 +56,7 @@ def occlusion_map(
         it makes the expression more probable.
 
     Raises:
-        InputError: Another number of masks.
+        InputError: Another number of masks, or the predictor does not know the expression.
 
     Source: RISE (arXiv 1806.07421), here with masks in opposite pairs, a mean grey, and a least-squares slope for
     each pixel in the place of a weighted mean.
@@ -67,7 +67,10 @@ def occlusion_map(
     mean = face.mean(dtype=np.float32)
     covered = np.rint(mean + shown * (face - mean)).astype(np.uint8)
     rows = predictor.probabilities(np.concatenate([face[None], covered]))
-    asked = int(rows[0].argmax()) if expression is None else EXPRESSIONS.index(expression)
+    asked = int(rows[0].argmax()) if expression is None else tuple(Expression).index(expression)
+    if asked >= rows.shape[1]:
+        known = ", ".join(tuple(Expression)[: rows.shape[1]])
+        raise InputError(f"the predictor does not know {expression}; name one of {known}")
     p = np.clip(rows[1:, asked], 1e-6, 1 - 1e-6)
     odds, part = np.log(p / (1 - p)), shown - 0.5
     return np.asarray(np.tensordot(odds, part, 1) / np.square(part).sum(0), np.float32)
