@@ -22,7 +22,8 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch import callbacks as lightning
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -458,6 +459,22 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[C
         raise InputError(
             f"{devices} devices with precision {options.precision!r} cannot be had here: {error}"
         ) from error
+
+
+class ModelCheckpoint(lightning.ModelCheckpoint):
+    """Lightning's, but it takes no path from a checkpoint.
+
+    Lightning deletes what these paths name, and in a folder that was moved it forgets the best score. The name is
+    Lightning's too, since it is the key of the state.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the best score so far, whose file lies in the folder of this run."""
+        self.best_model_path = self.format_checkpoint_name({})
+        if self.monitor:
+            self.best_model_score = self.kth_value = torch.tensor(float(state_dict["best_model_score"]))
+            self.best_k_models = {self.best_model_path: self.best_model_score}
+            self.kth_best_model_path = self.best_model_path
 
 
 def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], None]) -> list[Callback]:
