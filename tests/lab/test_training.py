@@ -93,6 +93,17 @@ def test_resuming_needs_the_same_recipe_and_data(finished: Path, small_faces: Fa
         train(recipe, small_faces, finished / "nothing", resume=True)
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "environment.json"])
+@pytest.mark.skipif(os.name != "posix", reason="pipes have names on POSIX systems alone")
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(name: str, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    recipe = Run(run).recipe
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(FileError, match=f"{name}: expected a file, and a folder, pipe or device is none"):
+        train(recipe, labelled(), run, resume=True)
+
+
 def cli(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "mien", *map(str, arguments)]
 

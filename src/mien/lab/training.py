@@ -40,7 +40,7 @@ from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import IN_MEMORY, FaceSet
 from mien.measuring.ferplus import relabelled, targets
 from mien.recipes import Checked, Recipe
-from mien.storage import parse_json, write_whole
+from mien.storage import need_file, parse_json, write_whole
 
 VALIDATION_BATCH = 512
 NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
@@ -526,6 +526,8 @@ def is_first_process() -> bool:
 
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     """A run may only be continued with the recipe, the data and the share of them that it began with."""
+    for file in ("recipe.json", "environment.json"):
+        need_file(out / file)
     try:
         recipe = parse_json((out / "recipe.json").read_text(encoding="utf-8"))
         before = parse_json((out / "environment.json").read_text(encoding="utf-8"))
