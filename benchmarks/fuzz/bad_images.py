@@ -198,7 +198,12 @@ def _jpegs() -> Iterator[File]:
         "110-megapixels-of-nothing-progressive.jpg",
         _jpeg_with_size(_encoded(colour, "JPEG", progressive=True), LARGE, LARGE),
     )
-    # Each scan of a progressive JPEG goes over the whole picture, whatever is in it.
+    # Each scan of a JPEG goes over the whole picture, whatever is in it.
+    first = baseline.find(b"\xff\xda")
+    apart = b"".join(_segment(0xDA, bytes([1, k, 0x11 * (k > 1), 0, 63, 0])) + b"\0\0" for k in (1, 2, 3))
+    for name, side, scans in (("small", 96, 2000), ("large", 4000, 1000), ("largest", LARGE, 8)):
+        head = _jpeg_with_size(baseline[:first], side, side)
+        yield f"baseline-scan-bomb-{name}.jpg", head + apart * scans + b"\xff\xd9"
     first = progressive.find(b"\xff\xda")
     refinement = _segment(0xDA, bytes([1, 1, 0, 1, 1, 0x10])) + b"\0\0"
     for name, side, scans in (("small", 96, 400), ("large", 6000, 400), ("largest", LARGE, 50)):

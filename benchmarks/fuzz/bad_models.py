@@ -249,6 +249,18 @@ def _giants() -> dict[str, onnx.ModelProto]:
         ],
         *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("zero", 0), ("much", 1e4), ("one", 1))),
     )
+    counted = [node("Shape", "faces", "shape", start=0, end=1), node("Squeeze", "shape", "end")]
+    for name, start, step in (("below", -(10**10), 1), ("above", 10**10, -1)):
+        giant(
+            f"range-from-far-{name}",
+            [*counted, node("Range", "start", "end", "step", "steps"), node("Cast", "steps", "big", to=1)],
+            *(numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("start", start), ("step", step))),
+        )
+    giant(
+        "response-normalization",
+        [node("Unsqueeze", "float", "axis", "image"), node("LRN", "image", "big", size=2**28 + 1)],
+        number("axis", 1),
+    )
     giant(
         "outer-product",
         [
@@ -290,10 +302,10 @@ def _giants() -> dict[str, onnx.ModelProto]:
         [
             node("Cast", "rows", "a0", to=1),
             node("ConstantOfShape", "square", "matrix"),
-            *[node("MatMul", f"a{k}", "matrix", f"a{k + 1}") for k in range(5000)],
+            *[node("MatMul", f"a{k}", "matrix", f"a{k + 1}") for k in range(10_000)],
         ],
         number("square", 2304, 2304),
-        result="a5000",
+        result="a10000",
     )
     long = [node("Sigmoid", f"x{k}", f"x{k + 1}") for k in range(60_000)]
     giant("sixty-thousand-nodes", [node("Identity", "rows", "x0"), *long], result="x60000")

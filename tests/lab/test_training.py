@@ -93,6 +93,17 @@ def test_resuming_needs_the_same_recipe_and_data(finished: Path, small_faces: Fa
         train(recipe, small_faces, finished / "nothing", resume=True)
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "environment.json"])
+@pytest.mark.skipif(os.name != "posix", reason="pipes have names on POSIX systems alone")
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(name: str, finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    recipe = Run(run).recipe
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(FileError, match=f"{name}: expected a file, and a folder, pipe or device is none"):
+        train(recipe, labelled(), run, resume=True)
+
+
 def cli(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "mien", *map(str, arguments)]
 
@@ -298,6 +309,53 @@ def test_a_checkpoint_to_go_on_from_may_be_damaged(change: dict[str, Any], finis
     torch.save({key: value for key, value in state.items() if value is not None}, last)
     with pytest.raises(Damaged, match=r"last\.ckpt cannot be gone on from: .*copy .*best\.ckpt over it"):
         train(Run(run).recipe, labelled(), run, resume=True)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that broke off after one of two epochs."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+
+    def interrupt(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(quick(votes=0.0, drop_non_faces=False, epochs=2), labelled(), folder, report=interrupt)
+    return folder
+
+
+def claim(run: Path, score: float, *, checkpoint: str, folder: str) -> None:
+    """Have last.ckpt say that the best epoch had this score and lies there."""
+    last = run / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    for kept in (kept for key, kept in state["callbacks"].items() if key.startswith("ModelCheckpoint")):
+        kept |= {name: checkpoint for name in kept if name.endswith("_path")} | {"dirpath": folder}
+        if kept["monitor"]:
+            kept |= {name: torch.tensor(score) for name in ("best_model_score", "kth_value")}
+            kept |= {"best_k_models": {checkpoint: torch.tensor(score)}}
+    torch.save(state, last)
+
+
+def test_a_run_that_was_copied_keeps_its_best_epoch(begun: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(begun, tmp_path / "run"))
+    before = begun.resolve() / "checkpoints"
+    claim(run, 2.0, checkpoint=f"{before}/best.ckpt", folder=str(before))  # no epoch can be better
+    train(Run(run).recipe, labelled(), run, resume=True)
+    epochs = {name: torch.load(run / "checkpoints" / f"{name}.ckpt")["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 0, "last": 1}
+    assert (before / "best.ckpt").exists()
+
+
+def test_a_checkpoint_has_nothing_deleted(begun: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(begun, tmp_path / "run"))
+    letter = tmp_path / "mine" / "letter.txt"
+    letter.parent.mkdir()
+    letter.write_text("dear")
+    claim(run, -1.0, checkpoint=f"local://{letter.parent}", folder=str(run.resolve() / "checkpoints"))
+    train(Run(run).recipe, labelled(), run, resume=True)
+    assert letter.read_text() == "dear"
+    assert torch.load(run / "checkpoints" / "best.ckpt")["epoch"] == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal")

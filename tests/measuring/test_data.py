@@ -738,10 +738,14 @@ def test_pictures_are_looked_at_before_they_are_decoded(tmp_path: Path) -> None:
     Image.new("L", (48, 48)).save(tmp_path / "happy" / "1.png")
     Image.new("L", (8000, 4000)).save(tmp_path / "happy" / "2.png")
     Image.new("L", (48, 48)).save(tmp_path / "happy" / "3.png", "TIFF")
+    Image.new("L", (48, 48)).save(tmp_path / "happy" / "4.jpg")
+    sound = (tmp_path / "happy" / "4.jpg").read_bytes()
+    (tmp_path / "happy" / "4.jpg").write_bytes(sound[:-2] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\0\0" * 1000 + sound[-2:])
     faces = load(tmp_path, skip_bad=True)
     assert len(faces) == 1
     assert "8,000 x 4,000 pixels, at most 16,000,000 are read" in faces.faults[0]
     assert "not a whole JPEG, PNG or BMP image" in faces.faults[1]
+    assert "goes over its 48 x 48 pixels 1001 times" in faces.faults[2]
 
 
 @pytest.mark.parametrize("head", ["(" * 9000, f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'9' * 20},)}}"])

@@ -409,20 +409,50 @@ def as_file(image: Image.Image, form: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_pixel_of_a_hungry_format_counts_for_more() -> None:
+HUNGRY = [("WEBP", {}), ("AVIF", {}), ("JPEG2000", {}), ("JPEG", {"progressive": True})]
+
+
+def test_a_pixel_of_a_hungry_format_counts_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
     picture = Image.new("RGB", (100, 100))
-    assert images.open_image(as_file(picture, "PNG"), max_pixels=10_000).shape == (100, 100, 3)
-    for form, options in (("WEBP", {}), ("AVIF", {}), ("JPEG2000", {}), ("JPEG", {"progressive": True})):
+    assert open_image(as_file(picture, "PNG")).shape == (100, 100, 3)
+    for form, options in HUNGRY:
         with pytest.raises(TooManyPixels, match="100 x 100"):
-            images.open_image(as_file(picture, form, **options), max_pixels=10_000)
+            open_image(as_file(picture, form, **options), max_pixels=10_000)
+        assert open_image(as_file(picture, form, **options), max_pixels=35_000).shape == (100, 100, 3)
 
 
-def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused() -> None:
+def test_a_limit_of_the_callers_own_holds_for_every_format() -> None:
+    picture = Image.new("RGB", (100, 100))
+    for form, options in HUNGRY:
+        assert open_image(as_file(picture, form, **options), max_pixels=10_000).shape == (100, 100, 3)
+        with pytest.raises(TooManyPixels, match="1 to 9,999 are read"):
+            open_image(as_file(picture, form, **options), max_pixels=9_999)
+
+
+def scan(component: int, *choice: int) -> bytes:
+    """An empty scan of one component of a JPEG."""
+    return bytes([0xFF, 0xDA, 0, 8, 1, component, 0x11 * (component > 1), *choice, 0, 0])
+
+
+def test_a_progressive_jpeg_that_goes_over_its_pixels_without_end_is_refused() -> None:
     content = as_file(Image.new("L", (64, 64), 99), "JPEG", progressive=True)
-    scan = b"\xff\xda\0\x08\x01\x01\0\x01\x01\x10\0\0"
-    assert images.open_image(content[:-2] + scan * 50 + content[-2:]).shape == (64, 64, 3)
-    with pytest.raises(Damaged, match="goes over its 64 x 64 pixels 10[0-9][0-9] times"):
-        images.open_image(content[:-2] + scan * 1000 + content[-2:])
+    assert open_image(content[:-2] + scan(1, 1, 1, 0x10) * 50 + content[-2:]).shape == (64, 64, 3)
+    for read in (open_image, images.image_size):
+        with pytest.raises(Damaged, match="goes over its 64 x 64 pixels 10[0-9][0-9] times"):
+            read(content[:-2] + scan(1, 1, 1, 0x10) * 1000 + content[-2:])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "MPO"])
+def test_so_is_any_other_jpeg(form: str) -> None:
+    more = {"save_all": True, "append_images": [Image.new("RGB", (64, 64))]} if form == "MPO" else {}
+    content = as_file(Image.new("RGB", (64, 64), "red"), form, **more)
+    head, tail = content[: content.index(b"\xff\xda")], content[content.index(b"\xff\xd9") :]
+    scans = b"".join(scan(component, 0, 63, 0) for component in (1, 2, 3))
+    assert open_image(head + scans * 33 + tail).shape == (64, 64, 3)
+    for read in (open_image, images.image_size):
+        with pytest.raises(Damaged, match="goes over its 64 x 64 pixels 102 times"):
+            read(head + scans * 34 + tail)
 
 
 def test_the_size_is_told_without_decoding() -> None:

@@ -158,6 +158,12 @@ def test_complete_rows_can_be_read_but_only_of_the_same_video(suffix: str, tmp_p
         RowLog(log.path, SETTINGS, resume=True)
 
 
+def test_rows_that_are_nested_without_end_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(Damaged, match=r"rows\.jsonl is no table that can be read: it is nested too deeply"):
+        RowLog(tmp_path / "rows.jsonl", SETTINGS, resume=True)
+
+
 def test_resuming_nothing_begins(tmp_path: Path) -> None:
     log = RowLog(tmp_path / "rows.csv", SETTINGS, resume=True)
     assert log.state is None

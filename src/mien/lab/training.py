@@ -22,7 +22,8 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch import callbacks as lightning
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -39,7 +40,7 @@ from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import IN_MEMORY, FaceSet
 from mien.measuring.ferplus import relabelled, targets
 from mien.recipes import Checked, Recipe
-from mien.storage import parse_json, write_whole
+from mien.storage import need_file, parse_json, write_whole
 
 VALIDATION_BATCH = 512
 NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
@@ -460,6 +461,22 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[C
         ) from error
 
 
+class ModelCheckpoint(lightning.ModelCheckpoint):
+    """Lightning's, but it takes no path from a checkpoint.
+
+    Lightning deletes what these paths name, and in a folder that was moved it forgets the best score. The name is
+    Lightning's too, since it is the key of the state.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the best score so far, whose file lies in the folder of this run."""
+        self.best_model_path = self.format_checkpoint_name({})
+        if self.monitor:
+            self.best_model_score = self.kth_value = torch.tensor(float(state_dict["best_model_score"]))
+            self.best_k_models = {self.best_model_path: self.best_model_score}
+            self.kth_best_model_path = self.best_model_path
+
+
 def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], None]) -> list[Callback]:
     monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
     callbacks: list[Callback] = [
@@ -509,6 +526,8 @@ def is_first_process() -> bool:
 
 def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     """A run may only be continued with the recipe, the data and the share of them that it began with."""
+    for file in ("recipe.json", "environment.json"):
+        need_file(out / file)
     try:
         recipe = parse_json((out / "recipe.json").read_text(encoding="utf-8"))
         before = parse_json((out / "environment.json").read_text(encoding="utf-8"))

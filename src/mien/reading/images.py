@@ -37,14 +37,14 @@ MAX_PIXELS = 110_000_000
 0.8 GB while it is decoded. Pillow's own limit, twice `Image.MAX_IMAGE_PIXELS`, stands above any other."""
 
 _WEIGHTS = {"AVIF": 1.7, "JPEG2000": 3.5, "WEBP": 2.5}
-_PROGRESSIVE = 1.7
+_SCANS = 1.7  # a progressive JPEG, or another of more than one scan
 """What a pixel of these counts for, where one of another format counts 1: their decoders hold more copies. Bytes in
 memory per pixel, at most, of pictures of 20 megapixels: 7.3, and 9.5 (AVIF), 19.4, 18.0, 12.0 (progressive JPEG)."""
 
 MAX_SCANS = 100
 MAX_SCANNED = 3_000_000_000
-"""Scans of a progressive JPEG, and pixels of all of them together: encoders make ten or twelve, each costs time for
-the whole picture, and a file of a few kilobytes has room for thousands."""
+"""Scans of a JPEG, and pixels of all of them together: encoders make ten or twelve for a progressive one, each costs
+time for the whole picture, and a file of a few kilobytes has room for thousands."""
 
 FORMATS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".mpo": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF",
@@ -92,8 +92,8 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     Args:
         source: A path, the bytes of an encoded file, a PIL image (its current frame), or a uint8 array: grey
             (H, W), RGB (H, W, 3) or RGBA (H, W, 4).
-        max_pixels: Largest width times height; less than half of it for WebP, AVIF, JPEG 2000 and progressive JPEG,
-            whose decoders need more memory.
+        max_pixels: Largest width times height. WebP, AVIF, JPEG 2000 and progressive JPEG, whose decoders need more
+            memory, have limits of their own below `MAX_PIXELS`.
 
     Returns:
         The pixels. An RGB array comes back as it is, without a copy.
@@ -127,20 +127,20 @@ def image_size(content: bytes) -> tuple[int, int]:
     """Width and height in pixels that the head of an encoded image names; nothing is decoded.
 
     Raises:
-        Damaged: It is no image, or its head is damaged.
+        Damaged: It is no image, its head is damaged, or it is a JPEG of too many scans.
         TooManyPixels: As `open_image`.
     """
-    with _opened(BytesIO(content), "the data", MAX_PIXELS) as image:
+    file = BytesIO(content)
+    with _opened(file, "the data", MAX_PIXELS) as image:
+        _check_scans(image, file, "the data")
         return image.size
 
 
 def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     with _opened(file, name, max_pixels) as image:
-        weight = _WEIGHTS.get(str(image.format), 1.0)
-        if image.info.get("progressive"):
-            _check_scans(file, name, *image.size)
-            weight = _PROGRESSIVE
-        return _decode(image, name, int(max_pixels / weight))
+        several = _check_scans(image, file, name) > 1 or image.info.get("progressive")
+        weight = _SCANS if several else _WEIGHTS.get(str(image.format), 1.0)
+        return _decode(image, name, min(max_pixels, int(max(max_pixels, MAX_PIXELS) / weight)))
 
 
 def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image.Image:
@@ -160,8 +160,10 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
         raise _damaged(name, error) from error
 
 
-def _check_scans(file: BufferedReader | BytesIO, name: str, width: int, height: int) -> None:
-    """Refuse a progressive JPEG that goes over its pixels more often than any encoder lets it."""
+def _check_scans(image: Image.Image, file: BufferedReader | BytesIO, name: str) -> int:
+    """How often a JPEG goes over its pixels; another image: 0. More often than any encoder lets it is refused."""
+    if image.format not in {"JPEG", "MPO"}:
+        return 0
     before = file.tell()
     file.seek(0)
     content = file.read(1 << 28)  # more than any picture has
@@ -170,8 +172,10 @@ def _check_scans(file: BufferedReader | BytesIO, name: str, width: int, height: 
     while (marker := _MARKER.search(content, place)) and marker[0] != b"\xff\xd9":
         scans += marker[0] == b"\xff\xda"
         place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    width, height = image.size
     if scans > MAX_SCANS or scans * width * height > MAX_SCANNED:
         raise Damaged(f"{name} goes over its {width:,} x {height:,} pixels {scans} times; save it anew")
+    return scans
 
 
 def _decode(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:

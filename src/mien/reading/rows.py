@@ -213,4 +213,4 @@ def _read(path: Path) -> Iterator[Row]:
                 yield from group.to_pylist()
         return
     with open(path, encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
+        yield from csv.DictReader(file) if path.suffix == ".csv" else map(parse_json, file)
