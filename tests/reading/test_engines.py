@@ -160,6 +160,16 @@ def test_what_an_actor_meets_is_raised_where_it_was_started(source: Path, tmp_pa
         engines._done({name: value for name, (value,) in batch.items()})
 
 
+def test_an_actor_that_reaches_no_image_leaves_the_shard(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", 2)
+    actor = engines._Actor(plan_of(source, tmp_path / "out"), gpu=False)
+    source.rename(tmp_path / "away")
+    batch = actor({"shard": np.array([0])})
+    done = engines._done({name: value for name, (value,) in batch.items()})
+    assert (done.shard, done.final) == (0, True)
+    assert "2 of its images could not be reached" in (done.problem or "")
+
+
 @pytest.mark.usefixtures("session")
 def test_more_than_the_cluster_has(source: Path, tmp_path: Path) -> None:
     plan = plan_of(source, tmp_path / "out")

@@ -163,6 +163,23 @@ def test_a_given_up_shard_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (summary.unfinished, summary.images, summary.labelled_now) == ([], 5, 2)
 
 
+def test_an_outage_of_the_storage_is_no_failure(tmp_path: Path) -> None:
+    source, warnings = folder_of(tmp_path / "in", 4), list[str]()
+    options = mien.LabelOptions(shard_size=2)
+
+    def unplug(done: int, total: int) -> None:
+        if not done:
+            source.rename(tmp_path / "away")
+
+    summary = label(source, tmp_path / "out", options, workers=1, report=unplug, warn=warnings.append)
+    assert (summary.unfinished, summary.images, summary.failures, summary.labelled_now) == ([0, 1], 0, 0, 0)
+    assert "shard 0 was not labelled: 2 of its images could not be reached" in warnings[0]
+    assert warnings[0].endswith("it is left for another start")
+    (tmp_path / "away").rename(source)
+    summary = label(source, tmp_path / "out", options, workers=1)
+    assert (summary.unfinished, summary.images, summary.failures) == ([], 4, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

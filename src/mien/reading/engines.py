@@ -21,7 +21,7 @@ from typing import Any
 from mien.errors import FileError, InputError, MienError, MissingExtra
 from mien.reading.faces import cores
 from mien.reading.plan import Plan
-from mien.reading.shards import Labeller, Stopped
+from mien.reading.shards import Labeller, Stopped, Unreachable
 
 _TRIES = 2  # times that a shard is begun; the process of one that needs more is killed by what the shard holds
 _PATIENCE_S = 5.0  # for a Ray cluster's address to answer
@@ -68,7 +68,7 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
         return pools[-1]
 
     left = iter(shards)
-    running: dict[Future[None], tuple[ProcessPoolExecutor, int, int]] = {}
+    running: dict[Future[str | None], tuple[ProcessPoolExecutor, int, int]] = {}
     deaths = 0  # in a row
     try:
         for _, shard in zip(range(workers), left, strict=False):
@@ -79,12 +79,13 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
                 executor, shard, tries = running.pop(future)
                 died = isinstance(future.exception(), BrokenProcessPool)
                 if died:
+                    problem = "its process was killed (out of memory?)"
                     deaths += 1
                     pools.remove(executor)
                     executor.shutdown()
                     executor = pool()
                 else:
-                    future.result()  # raises what the shard met
+                    problem = future.result()  # raises what the shard met
                     deaths = 0
                 if deaths > workers + _TRIES:
                     raise MienError(
@@ -95,7 +96,7 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
                 following = shard if again else next(left, None)
                 if following is not None:
                     running[executor.submit(_label, following)] = executor, following, tries + 1 if again else 1
-                yield Done(shard, "its process was killed (out of memory?)" if died else None, final=not again)
+                yield Done(shard, problem, final=not again)
     finally:
         stop.set()
         for executor in pools:
@@ -124,13 +125,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _label(shard: int) -> None:
+def _label(shard: int) -> str | None:
+    """Label it; why it is left for another start, or None."""
     # The model is loaded with the first shard, not before: an error of a pool's initializer is lost.
     labeller = _worker.get("labeller") or _worker.setdefault("labeller", Labeller(_worker["plan"]))
     try:
         labeller.label(shard, stop=_worker["stop"].is_set)
+    except Unreachable as error:
+        return str(error)
     except Stopped:
-        return
+        pass
+    return None
 
 
 def run_ray(
@@ -193,6 +198,8 @@ def run_ray(
 
 def _done(row: dict[str, Any]) -> Done:
     """What an actor's row says; its error is raised."""
+    if row["kind"] == Unreachable.__name__:
+        return Done(int(row["shard"]), row["problem"])
     if row["kind"]:
         raise {"FileError": FileError, "InputError": InputError}.get(row["kind"], MienError)(row["problem"])
     return Done(int(row["shard"]))

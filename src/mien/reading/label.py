@@ -78,7 +78,8 @@ def label(
         address: Of a Ray cluster; None: one on this machine, for this call.
         gpus: CUDA devices that Ray's workers share.
         report: Called with the images that are done, those of earlier calls among them, and the number of all.
-        warn: Called with what went wrong and is mended or left for a later call: a killed process.
+        warn: Called with what went wrong and is mended or left for a later call: a killed process, storage
+            that fails.
 
     Returns:
         The counts, which are in summary.json too.

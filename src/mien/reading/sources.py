@@ -282,6 +282,10 @@ def _parquet(path: str) -> Iterator[Any]:
                 yield table
         except pa.ArrowException as error:
             raise Damaged(f"{path} is a damaged Parquet file: {error}") from error
+        except OSError as error:  # Arrow's own for some damages; that of a system or driver says more of itself
+            if type(error) is not OSError or error.errno is not None:
+                raise
+            raise Damaged(f"{path} is a damaged Parquet file: {error}") from error
 
 
 def _numbered(path: str, column: str) -> Iterator[Item]:
