@@ -137,6 +137,25 @@ def test_a_sound_archive_has_no_problem(tmp_path: Path) -> None:
     assert names(path) == [f"{path}/0.jpg"]
 
 
+def test_archives_that_were_joined(tmp_path: Path) -> None:
+    first, second = (tar_of(tmp_path / f"{k}.tar", {f"{k}.jpg": encoded(k)}) for k in range(2))
+    path = tmp_path / "joined.tar"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    items = list(list_source(str(path)))
+    assert [item.inside for item in items] == ["/0.jpg", "/1.jpg"]
+    assert contents(items) == [encoded(0), encoded(1)]
+    path.write_bytes(first.read_bytes() + b"rubbish" * 100)
+    good, problem = list_source(str(path))
+    assert good.inside == "/0.jpg"
+    assert f"is damaged at byte {first.stat().st_size:,}" in (problem.problem or "")
+
+
+def test_hidden_members_are_passed_over_as_hidden_files_are(tmp_path: Path) -> None:
+    names_inside = ("./a/0.jpg", "._0.jpg", "a/._0.jpg", ".cache/0.jpg", "../1.jpg")
+    path = tar_of(tmp_path / "a.tar", dict.fromkeys(names_inside, encoded(0)))
+    assert names(path) == [f"{path}/./a/0.jpg", f"{path}/../1.jpg"]
+
+
 def test_rows_across_row_groups(tmp_path: Path) -> None:
     values = [f"image {k}".encode() for k in range(100)] + [None]
     structs = pa.array([{"bytes": value, "path": "x"} for value in values])

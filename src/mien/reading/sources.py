@@ -253,20 +253,34 @@ def _members(path: str) -> Iterator[Item]:
         except tarfile.TarError as error:
             raise Damaged(f"{path} is no plain tar archive: {error}") from error
         with archive:
-            problem = ""
             try:
-                while (member := archive.next()) is not None:
-                    archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
-                    if member.isreg() and _suffix(member.name) in FORMATS:
+                for member in _heads(archive, file):
+                    hidden = any(part.startswith(".") for part in member.name.split("/") if part not in {".", ".."})
+                    if member.isreg() and _suffix(member.name) in FORMATS and not hidden:
                         yield Item(path, f"/{member.name}", member.offset_data, member.size)
             except tarfile.TarError as error:
-                problem = str(error)
-            # tarfile takes a head that it does not understand for the end, and says nothing.
-            file.seek(archive.offset)
-            if problem or any(file.read(tarfile.BLOCKSIZE)):
-                problem = problem or "no member begins there"
-                text = f"{path} is damaged at byte {archive.offset:,}, and what follows is lost: {problem}"
+                text = f"{path} is damaged at byte {archive.offset:,}, and what follows is lost: {error}"
                 yield Item(path, problem=text)
+
+
+def _heads(archive: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
+    """All members, those behind an end mark too: zeros lie between archives that were joined.
+
+    Raises:
+        TarError: The rest is damaged.
+    """
+    block = b"\0"
+    while block:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
+            yield member
+        end = archive.offset
+        file.seek(end)
+        while (block := file.read(tarfile.BLOCKSIZE)) and not any(block):
+            archive.offset += tarfile.BLOCKSIZE
+        # tarfile takes a head that it does not understand for the end, and says nothing.
+        if block and archive.offset == end:
+            raise tarfile.ReadError("no member begins there")
 
 
 @contextmanager
