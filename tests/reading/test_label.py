@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_another_models_rows_are_not_mixed_in(tmp_path: Path) -> None:
     assert run(photos, "--out", tmp_path / "new", "--model", model).returncode == 0
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -100,7 +102,6 @@ def test_another_models_rows_are_not_mixed_in(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     folder_of(tmp_path / "in", 1)
     pq.write_table(pa.table({"label": [3]}), tmp_path / "t.parquet")
     done = run("--out", "out", *arguments, cwd=tmp_path)

@@ -151,7 +151,7 @@ class Labeller:
         return _decoded(read_items(items, self.plan.manifest.column))
 
     def _is_unreachable(self, came: Item | None, lost: list[Item]) -> bool:
-        """Whether the storage fails, or did for a while: what it gave it no longer gives, or what it did not it does."""
+        """Whether the storage fails, or did for a while: what it gave it gives no more, or what it did not it does."""
         if came is None:
             return True
         again = self._images([came, *lost])
