@@ -231,6 +231,19 @@ def test_what_is_no_source(
         next(list_source(source))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet", "a.txt"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileError, match="expected a file"):
+        next(list_source(str(tmp_path / name)))
+
+
+def test_the_mark_at_the_head_of_a_list_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\nb.jpg\n")
+    assert names(tmp_path / "list.txt") == ["a.jpg", "b.jpg"]
+
+
 def test_open_image_takes_what_comes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", 1)
     ((item, source),) = read_items(list(list_source(str(folder))), "")
