@@ -47,7 +47,7 @@ class LabelOptions:
 
     Attributes:
         model: The name of a model in the package, or the path of an .onnx file.
-        views: "single", or "mirror" to average with the mirrored face.
+        views: "single"; "mirror" to average with the mirrored face; "ten" for more of each, as `load_model`.
         side: Look for faces at this longer side only, in pixels; 0: as large as it takes.
         min_score: Drop faces the detector is less sure of; in [0.1, 1].
         column: The column of Parquet tables that holds encoded images; "": the only one that can, or "image".
@@ -137,7 +137,8 @@ class Plan:
         except (pa.ArrowException, IndexError, KeyError, TypeError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # Arrow's own, for some damages, have none
                 raise FileError(f"cannot read {path}: {error.strerror or error}") from error
-            raise Damaged(f"{path} is damaged: {error}; put it back, or label into a new folder") from error
+            reason = " ".join(str(error).split())  # Arrow's has several lines
+            raise Damaged(f"{path} is damaged: {reason}; put it back, or label into a new folder") from error
 
 
 @contextmanager
