@@ -33,6 +33,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_whole(tmp_path / "file" / "a.txt", lambda file: file.write("x"))
 
 
+def test_what_the_writer_itself_meets_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"^cannot read .*none: No such file"):
+        write_whole(tmp_path / "a.txt", lambda file: need_file(tmp_path / "none"))
+
+
 def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     fsync, replace = os.fsync, os.replace

@@ -11,7 +11,7 @@ from stat import S_ISREG
 from typing import Any
 from uuid import uuid4
 
-from mien.errors import Damaged, FileError, InputError
+from mien.errors import Damaged, FileError, InputError, MienError
 
 
 def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
@@ -109,6 +109,8 @@ def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, bi
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+    except MienError:  # of `write` itself: it says what it is about
+        raise
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     return path

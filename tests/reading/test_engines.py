@@ -4,12 +4,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from mien.errors import FileError, InputError
@@ -82,6 +86,37 @@ def test_a_shard_that_kills_twice_is_left_out(source: Path, expected: list[bytes
     assert parts(plan) == expected
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a matter of POSIX signals")
+def test_a_worker_that_dies_between_two_shards_is_replaced_too(
+    source: Path, expected: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = ProcessPoolExecutor.submit
+    calls = []
+
+    def submitted(self: ProcessPoolExecutor, *arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            kill_worker()
+            raise BrokenProcessPool
+        return submit(self, *arguments)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submitted)
+    plan = plan_of(source, tmp_path / "out", shard_size=15)
+    ended = list(run_local(plan, plan.missing(), 1))
+    assert ended == [Done(0), Done(1, "its process was killed (out of memory?)", final=False), Done(1)]
+    assert sum(pq.read_table(plan.part(shard)).num_rows for shard in range(2)) == 25
+
+
+def test_a_script_that_would_start_itself_again_is_told(source: Path, tmp_path: Path) -> None:
+    script = f"import mien\nmien.label({str(source)!r}, {str(tmp_path / 'out')!r}, workers=1)\n"
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("mien.errors.InputError: a process could not be started")
+    assert done.stderr.count('if __name__ == "__main__":') == 2
+    assert "killed" not in done.stderr
+
+
 def test_leaving_early_stops_the_workers(source: Path, tmp_path: Path) -> None:
     plan = plan_of(source, tmp_path / "out", shard_size=5)
     ended = run_local(plan, plan.missing(), 1)
@@ -105,9 +140,9 @@ def test_workers_end_with_the_process_they_work_for(source: Path, tmp_path: Path
     assert not alive
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")  # imported here, it would listen to all
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no-such-host.invalid:6379"])
 def test_an_unreachable_address_is_named(address: str, source: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     plan = plan_of(source, tmp_path / "out")
     with pytest.raises(FileError, match=f"no Ray cluster answers at {address}"):
         next(run_ray(plan, [0], 1, address=address))
@@ -157,6 +192,26 @@ def test_what_an_actor_meets_is_raised_where_it_was_started(source: Path, tmp_pa
     plan.part(1).mkdir()
     batch = actor({"shard": np.array([1])})
     with pytest.raises(FileError, match=f"cannot write {plan.part(1)}"):
+        engines._done({name: value for name, (value,) in batch.items()})
+
+
+def test_an_actor_that_reaches_no_image_leaves_the_shard(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", 2)
+    actor = engines._Actor(plan_of(source, tmp_path / "out"), gpu=False)
+    source.rename(tmp_path / "away")
+    batch = actor({"shard": np.array([0])})
+    done = engines._done({name: value for name, (value,) in batch.items()})
+    assert (done.shard, done.final) == (0, True)
+    assert "2 of its images could not be reached" in (done.problem or "")
+
+
+def test_an_unexpected_error_of_an_actor_is_a_crash(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its traceback; Ray would drop it with the shard."""
+    monkeypatch.setattr(Labeller, "label", lambda self, shard: 1 // 0)
+    batch = engines._Actor(plan_of(source, tmp_path / "out"), gpu=False)({"shard": np.array([0])})
+    with pytest.raises(RuntimeError, match=r"(?s)an actor met at shard 0:.*1 // 0.*ZeroDivisionError"):
         engines._done({name: value for name, (value,) in batch.items()})
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_another_models_rows_are_not_mixed_in(tmp_path: Path) -> None:
     assert run(photos, "--out", tmp_path / "new", "--model", model).returncode == 0
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -100,7 +102,6 @@ def test_another_models_rows_are_not_mixed_in(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     folder_of(tmp_path / "in", 1)
     pq.write_table(pa.table({"label": [3]}), tmp_path / "t.parquet")
     done = run("--out", "out", *arguments, cwd=tmp_path)
@@ -161,6 +162,23 @@ def test_a_given_up_shard_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert then == ["it is begun again", "it is left for another start"]
     summary = label(source, tmp_path / "out", options, workers=1)
     assert (summary.unfinished, summary.images, summary.labelled_now) == ([], 5, 2)
+
+
+def test_an_outage_of_the_storage_is_no_failure(tmp_path: Path) -> None:
+    source, warnings = folder_of(tmp_path / "in", 4), list[str]()
+    options = mien.LabelOptions(shard_size=2)
+
+    def unplug(done: int, total: int) -> None:
+        if not done:
+            source.rename(tmp_path / "away")
+
+    summary = label(source, tmp_path / "out", options, workers=1, report=unplug, warn=warnings.append)
+    assert (summary.unfinished, summary.images, summary.failures, summary.labelled_now) == ([0, 1], 0, 0, 0)
+    assert "shard 0 was not labelled: 2 of its images could not be reached" in warnings[0]
+    assert warnings[0].endswith("it is left for another start")
+    (tmp_path / "away").rename(source)
+    summary = label(source, tmp_path / "out", options, workers=1)
+    assert (summary.unfinished, summary.images, summary.failures) == ([], 4, 0)
 
 
 @pytest.mark.parametrize(

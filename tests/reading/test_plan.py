@@ -1,8 +1,11 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from conftest import linear_model
@@ -11,6 +14,7 @@ from mien.expressions import EXPRESSIONS
 from mien.reading import plan as plans
 from mien.reading.plan import LabelOptions, default_shard_size, open_plan
 from mien.reading.recognizer import Card
+from mien.reading.shards import Labeller
 from photos import folder_of, plan_of
 
 
@@ -107,6 +111,49 @@ def test_a_damaged_manifest_is_named(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "manifest.json").write_text(json.dumps({"source": "x"}))
     with pytest.raises(Damaged, match=r"manifest.json is no manifest of this version"):
         plan_of(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "other"])
+def test_a_damaged_plan_is_named(damage: str, source: Path, tmp_path: Path) -> None:
+    plan = plan_of(source, tmp_path / "out")
+    path = tmp_path / "out" / "plan.parquet"
+    if damage == "other":
+        pq.write_table(pa.table({"image": [b"1"] * 10}), path)
+    else:
+        path.write_bytes(b"hello" if damage == "text" else bytes(300) + path.read_bytes()[300:])
+    with pytest.raises(Damaged, match=r"plan.parquet is damaged: .*; put it back, or label into a new folder"):
+        plan.items(0)
+    path.unlink()
+    with pytest.raises(FileError, match=r"cannot read .*plan.parquet: .*No such file"):
+        plan.items(0)
+
+
+def test_what_a_killed_run_has_not_finished_is_cleared_away(source: Path, tmp_path: Path) -> None:
+    plan_of(source, tmp_path / "out")
+    (tmp_path / "out" / "rows").mkdir()
+    for place in ("rows/.part-000000.parquet.1a2b3c4d.part", ".summary.json.1a2b3c4d.part"):
+        (tmp_path / "out" / place).touch()
+    plan_of(source, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_a_file_system_without_locks_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(FileError, match=r"cannot lock .*out: No locks available; name a folder on a file system"):
+        plan_of(source, tmp_path / "out")
+
+
+def test_results_of_another_run_are_no_source(source: Path, tmp_path: Path) -> None:
+    Labeller(plan_of(source, source / "labels")).label(0)
+    plan = plan_of(source, tmp_path / "out")
+    assert [item.source for item in plan.items(0)] == [str(path) for path in sorted(source.glob("*.jpg"))]
 
 
 def test_two_runs_do_not_work_in_one_folder(source: Path, tmp_path: Path) -> None:

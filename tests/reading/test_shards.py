@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 
 from mien.errors import Damaged, InputError
 from mien.reading.recognizer import load_model
-from mien.reading.shards import BATCH, Labeller, Stopped, read_counts
+from mien.reading.shards import BATCH, Labeller, Stopped, Unreachable, read_counts
 from photos import encoded, folder_of, plan_of, read_one_by_one, rows_of, tar_of
 
 
@@ -58,6 +59,43 @@ def test_nothing_but_failures_is_a_shard_too(tmp_path: Path) -> None:
     (failure,) = Labeller(plan).label(0).failures
     assert str(failure) == "cannot read missing.jpg: No such file or directory"
     assert rows_of(tmp_path / "out") == []
+
+
+def test_storage_that_is_gone_costs_no_image(tmp_path: Path) -> None:
+    """Whether it goes before a shard, in the middle, or comes back before its end."""
+    source = folder_of(tmp_path / "in", 12)
+    plan, away = plan_of(source, tmp_path / "out"), tmp_path / "away"
+    labeller = Labeller(plan)
+    source.rename(away)
+    with pytest.raises(Unreachable, match=r"12 of its images could not be reached, .*000.jpg: No such file"):
+        labeller.label(0)
+    for back in (11, 99):
+        away.rename(source)
+        moves = iter(range(1, 13))
+
+        def move(moves: Iterator[int] = moves, back: int = back) -> bool:
+            number = next(moves)
+            if number == 2:
+                source.rename(away)
+            if number == back:
+                away.rename(source)
+            return False
+
+        with pytest.raises(Unreachable, match="of its images could not be reached"):
+            labeller.label(0, stop=move)
+        if back == 11:
+            source.rename(away)
+    assert plan.missing() == [0]
+    away.rename(source)
+    assert labeller.label(0).images == 10
+
+
+def test_one_lost_image_is_a_failure(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in", 4)
+    plan = plan_of(source, tmp_path / "out")
+    (source / "001.jpg").unlink()
+    counts = Labeller(plan).label(0)
+    assert (counts.images, [failure.source for failure in counts.failures]) == (3, [str(source / "001.jpg")])
 
 
 def test_the_file_names_its_model(tmp_path: Path) -> None:

@@ -137,6 +137,25 @@ def test_a_sound_archive_has_no_problem(tmp_path: Path) -> None:
     assert names(path) == [f"{path}/0.jpg"]
 
 
+def test_archives_that_were_joined(tmp_path: Path) -> None:
+    first, second = (tar_of(tmp_path / f"{k}.tar", {f"{k}.jpg": encoded(k)}) for k in range(2))
+    path = tmp_path / "joined.tar"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    items = list(list_source(str(path)))
+    assert [item.inside for item in items] == ["/0.jpg", "/1.jpg"]
+    assert contents(items) == [encoded(0), encoded(1)]
+    path.write_bytes(first.read_bytes() + b"rubbish" * 100)
+    good, problem = list_source(str(path))
+    assert good.inside == "/0.jpg"
+    assert f"is damaged at byte {first.stat().st_size:,}" in (problem.problem or "")
+
+
+def test_hidden_members_are_passed_over_as_hidden_files_are(tmp_path: Path) -> None:
+    names_inside = ("./a/0.jpg", "._0.jpg", "a/._0.jpg", ".cache/0.jpg", "../1.jpg")
+    path = tar_of(tmp_path / "a.tar", dict.fromkeys(names_inside, encoded(0)))
+    assert names(path) == [f"{path}/./a/0.jpg", f"{path}/../1.jpg"]
+
+
 def test_rows_across_row_groups(tmp_path: Path) -> None:
     values = [f"image {k}".encode() for k in range(100)] + [None]
     structs = pa.array([{"bytes": value, "path": "x"} for value in values])
@@ -178,10 +197,10 @@ def test_a_table_that_breaks_off_in_the_middle(tmp_path: Path) -> None:
     page = pq.read_metadata(path).row_group(1).column(0).data_page_offset
     content[page : page + 50] = b"\xff" * 50
     path.write_bytes(content)
-    read = contents(items)
+    read = [value for _, value in read_items(items, "")]
     assert read[:32] == values[:32]  # the rest of a batch may be lost with what is broken
-    assert isinstance(read[-1], str)
-    assert str(path) in read[-1]
+    assert isinstance(read[-1], Damaged)  # and no FileError, which another start might be spared
+    assert str(path) in str(read[-1])
 
 
 @pytest.mark.parametrize(
@@ -210,6 +229,19 @@ def test_what_is_no_source(
         pytest.skip("the driver is installed")
     with pytest.raises(error, match=message):
         next(list_source(source))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet", "a.txt"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileError, match="expected a file"):
+        next(list_source(str(tmp_path / name)))
+
+
+def test_the_mark_at_the_head_of_a_list_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.jpg\nb.jpg\n")
+    assert names(tmp_path / "list.txt") == ["a.jpg", "b.jpg"]
 
 
 def test_open_image_takes_what_comes(tmp_path: Path) -> None:

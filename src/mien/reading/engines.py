@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,17 +16,25 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from mien.errors import FileError, InputError, MienError, MissingExtra
 from mien.reading.faces import cores
 from mien.reading.plan import Plan
-from mien.reading.shards import Labeller, Stopped
+from mien.reading.shards import Labeller, Stopped, Unreachable
 
 _TRIES = 2  # times that a shard is begun; the process of one that needs more is killed by what the shard holds
 _PATIENCE_S = 5.0  # for a Ray cluster's address to answer
+_CRASH = "crash"  # of an actor's rows: an error that is none of ours
 _STORE = 100 << 20  # bytes of Ray's object store: nothing but numbers goes through it
+
+
+_GUARD = (
+    "the local engine's processes import the script that starts them, so have what it does under "
+    'if __name__ == "__main__":'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,11 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
         workers: How many processes.
 
     Raises:
+        InputError: It is called by a script that does so when it is imported.
         MienError: As `Labeller`, from the first shard that meets one; or one process after the other is killed. The
             others are stopped; what is whole stays.
     """
+    check_local()
     context = get_context("spawn")  # ONNX Runtime's threads do not survive a fork
     stop = context.Event()
 
@@ -68,38 +79,77 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
         return pools[-1]
 
     left = iter(shards)
-    running: dict[Future[None], tuple[ProcessPoolExecutor, int, int]] = {}
+    running: dict[Future[str | None], tuple[ProcessPoolExecutor, BaseProcess | None, int, int]] = {}
+
+    def begin(executor: ProcessPoolExecutor, shard: int, tries: int) -> None:
+        future = _submitted(executor, shard)
+        process = next(iter((executor._processes or {}).values()), None)
+        running[future] = executor, process, shard, tries
+
+    problem: str | None
     deaths = 0  # in a row
     try:
         for _, shard in zip(range(workers), left, strict=False):
-            executor = pool()
-            running[executor.submit(_label, shard)] = executor, shard, 1
+            begin(pool(), shard, 1)
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                executor, shard, tries = running.pop(future)
+                executor, process, shard, tries = running.pop(future)
                 died = isinstance(future.exception(), BrokenProcessPool)
                 if died:
                     deaths += 1
                     pools.remove(executor)
                     executor.shutdown()
+                    problem = _death(process)
                     executor = pool()
                 else:
-                    future.result()  # raises what the shard met
+                    problem = future.result()  # raises what the shard met
                     deaths = 0
                 if deaths > workers + _TRIES:
                     raise MienError(
-                        f"{deaths} processes in a row were killed, the last one at shard {shard}: most likely there is "
-                        "too little memory; what is done is kept, start again with fewer workers"
+                        f"{deaths} processes in a row have ended, the last one at shard {shard}: {problem}; what is "
+                        "done is kept, start again with fewer workers if it was for lack of memory"
                     )
                 again = died and tries < _TRIES
                 following = shard if again else next(left, None)
                 if following is not None:
-                    running[executor.submit(_label, following)] = executor, following, tries + 1 if again else 1
-                yield Done(shard, "its process was killed (out of memory?)" if died else None, final=not again)
+                    begin(executor, following, tries + 1 if again else 1)
+                yield Done(shard, problem, final=not again)
     finally:
         stop.set()
         for executor in pools:
             executor.shutdown(cancel_futures=True)
+
+
+def check_local() -> None:
+    """Refuse to start processes from one that is being started, and is only to import the script that it belongs to.
+
+    Raises:
+        InputError: The script calls this while it is imported.
+    """
+    if getattr(current_process(), "_inheriting", False):  # what Python itself asks, and answers with a RuntimeError
+        raise InputError(_GUARD)
+
+
+def _submitted(executor: ProcessPoolExecutor, shard: int) -> "Future[str | None]":
+    """A shard's future; where the process has died while it had nothing to do, one that says so."""
+    try:
+        return executor.submit(_label, shard)
+    except BrokenProcessPool as error:
+        future: Future[str | None] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _death(process: BaseProcess | None) -> str:
+    """What the exit code of a process that has died says.
+
+    Raises:
+        InputError: It ended while it imported the script that has started it.
+    """
+    code = process.exitcode if process else None
+    if code == 1:  # Python's own, for an exception that nobody caught: those of shards are
+        raise InputError(f"a process could not be started, for the reason above. If it is this: {_GUARD}")
+    return "its process was killed (out of memory?)" if code is None or code < 0 else f"its process ended with {code}"
 
 
 _worker: dict[str, Any] = {}  # of a worker process: its plan and what it has loaded
@@ -124,13 +174,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _label(shard: int) -> None:
+def _label(shard: int) -> str | None:
+    """Label it; why it is left for another start, or None."""
     # The model is loaded with the first shard, not before: an error of a pool's initializer is lost.
     labeller = _worker.get("labeller") or _worker.setdefault("labeller", Labeller(_worker["plan"]))
     try:
         labeller.label(shard, stop=_worker["stop"].is_set)
+    except Unreachable as error:
+        return str(error)
     except Stopped:
-        return
+        pass
+    return None
 
 
 def run_ray(
@@ -184,8 +238,9 @@ def run_ray(
         try:
             for row in labelled.iter_rows():
                 done = _done(row)
-                left.remove(done.shard)
-                yield done
+                if done.shard in left:  # Ray may hand out what an actor did again
+                    left.discard(done.shard)
+                    yield done
         except RayError as error:
             raise MienError(f"Ray gave up: {error}; what is done is kept, start again to go on") from error
         yield from (Done(shard, "its actor was killed (out of memory?)") for shard in sorted(left))
@@ -193,6 +248,10 @@ def run_ray(
 
 def _done(row: dict[str, Any]) -> Done:
     """What an actor's row says; its error is raised."""
+    if row["kind"] == Unreachable.__name__:
+        return Done(int(row["shard"]), row["problem"])
+    if row["kind"] == _CRASH:
+        raise RuntimeError(f"an actor met at shard {row['shard']}:\n{row['problem']}")
     if row["kind"]:
         raise {"FileError": FileError, "InputError": InputError}.get(row["kind"], MienError)(row["problem"])
     return Done(int(row["shard"]))
@@ -202,11 +261,6 @@ class _Actor:
     """One model on the cluster. Errors go back as rows: Ray would wrap and repeat them."""
 
     def __init__(self, plan: Plan, gpu: bool) -> None:
-        import cv2
-
-        cv2.setNumThreads(1)
-        if os.path.isdir(plan.base):
-            os.chdir(plan.base)
         self._plan, self._gpu = plan, gpu
         self._labeller: Labeller | None = None
 
@@ -214,11 +268,21 @@ class _Actor:
         kind = problem = ""
         (shard,) = batch["shard"].tolist()
         try:
-            self._labeller = self._labeller or Labeller(self._plan, gpu=self._gpu)
+            self._labeller = self._labeller or self._start()
             self._labeller.label(shard)
         except MienError as error:
             kind, problem = type(error).__name__, str(error)
+        except Exception:  # noqa: BLE001  # Ray drops it with the shard, as if the actor had been killed
+            kind, problem = _CRASH, traceback.format_exc()
         return {"shard": [shard], "kind": [kind], "problem": [problem]}
+
+    def _start(self) -> Labeller:
+        import cv2
+
+        cv2.setNumThreads(1)
+        if os.path.isdir(self._plan.base):
+            os.chdir(self._plan.base)
+        return Labeller(self._plan, gpu=self._gpu)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mien.errors import InputError
 from mien.reading.bulk import Failure
-from mien.reading.engines import Done, check_ray, run_local, run_ray
+from mien.reading.engines import Done, check_local, check_ray, run_local, run_ray
 from mien.reading.faces import cores
 from mien.reading.plan import LabelOptions, Plan, open_plan
 from mien.reading.shards import read_counts
@@ -78,13 +78,15 @@ def label(
         address: Of a Ray cluster; None: one on this machine, for this call.
         gpus: CUDA devices that Ray's workers share.
         report: Called with the images that are done, those of earlier calls among them, and the number of all.
-        warn: Called with what went wrong and is mended or left for a later call: a killed process.
+        warn: Called with what went wrong and is mended or left for a later call: a killed process, storage
+            that fails.
 
     Returns:
         The counts, which are in summary.json too.
 
     Raises:
-        InputError: An argument is out of its range, or the folder was begun with other ones.
+        InputError: An argument is out of its range, or the folder was begun with other ones; or a script calls this
+            when it is imported.
         FileError: The source cannot be read, or the folder not written; Ray's address does not answer.
         NotFound, Damaged, MissingExtra: As `mien.reading.plan.open_plan`.
     """
@@ -96,6 +98,8 @@ def label(
         raise InputError("address and gpus are for the ray engine; the local one uses this machine's cores")
     if engine == "ray":
         check_ray(address)  # before the source is listed, which may take long
+    else:
+        check_local()
     begin = time.monotonic()
     with open_plan(source, out, options or LabelOptions()) as plan:
         todo = plan.missing()

@@ -47,7 +47,7 @@ class LabelOptions:
 
     Attributes:
         model: The name of a model in the package, or the path of an .onnx file.
-        views: "single", or "mirror" to average with the mirrored face.
+        views: "single"; "mirror" to average with the mirrored face; "ten" for more of each, as `load_model`.
         side: Look for faces at this longer side only, in pixels; 0: as large as it takes.
         min_score: Drop faces the detector is less sure of; in [0.1, 1].
         column: The column of Parquet tables that holds encoded images; "": the only one that can, or "image".
@@ -121,18 +121,24 @@ class Plan:
 
         Raises:
             FileError: The plan cannot be read.
+            Damaged: It is not what was written.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         start = shard * self.manifest.shard_size
         end = start + self.size(shard)
         groups = list(range(start // _GROUP, (end - 1) // _GROUP + 1))
+        path = self.folder / "plan.parquet"
         try:
-            with pq.ParquetFile(self.folder / "plan.parquet") as file:
+            with pq.ParquetFile(path) as file:
                 table = file.read_row_groups(groups).slice(start - groups[0] * _GROUP, end - start)
-        except OSError as error:
-            raise FileError(f"cannot read {self.folder / 'plan.parquet'}: {error.strerror or error}") from error
-        return [Item(**row | {"path": os.fsdecode(row["path"])}) for row in table.to_pylist()]
+            return [Item(**row | {"path": os.fsdecode(row["path"])}) for row in table.to_pylist()]
+        except (pa.ArrowException, IndexError, KeyError, TypeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # Arrow's own, for some damages, have none
+                raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+            reason = " ".join(str(error).split())  # Arrow's has several lines
+            raise Damaged(f"{path} is damaged: {reason}; put it back, or label into a new folder") from error
 
 
 @contextmanager
@@ -294,4 +300,10 @@ def _locked(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise FileError(f"another run is at work in {folder}; wait for it, or name another folder") from error
+            except OSError as error:
+                raise FileError(
+                    f"cannot lock {folder}: {error.strerror or error}; name a folder on a file system with locks"
+                ) from error
+        for left in chain(folder.glob(".*.part"), folder.glob("rows/.*.part")):  # by a run that was killed
+            left.unlink(missing_ok=True)
         yield

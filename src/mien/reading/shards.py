@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import Damaged, InputError, MienError
+from mien.errors import Damaged, FileError, InputError, MienError
 from mien.expressions import Expression
 from mien.reading.bulk import Failure
 from mien.reading.faces import CenterFace, Face
@@ -70,6 +70,10 @@ class Stopped(Exception):
     """The run ends before the shard does."""
 
 
+class Unreachable(MienError):
+    """The storage of the images fails; another start may find it well."""
+
+
 class Labeller:
     """Reads shards, one after the other, with a model of its own.
 
@@ -108,14 +112,21 @@ class Labeller:
 
         Raises:
             Stopped: `stop` said so.
+            Unreachable: It is the storage that fails, not some of the images; nothing is written.
             FileError: The plan cannot be read, or the file not written: the disk is full, say.
         """
         photos: list[Photo] = []
         failures: list[Failure] = []
         waiting: list[_Seen] = []
-        for item, image in _decoded(read_items(self.plan.items(shard), self.plan.manifest.column)):
+        came: Item | None = None  # the first one that the storage gave
+        lost: list[Item] = []  # those that it did not
+        for item, image in self._images(self.plan.items(shard)):
             if stop():
                 raise Stopped
+            if _is_lost(item, image):
+                lost.append(item)
+            elif item.problem is None:
+                came = came or item
             if isinstance(image, MienError):
                 failures.append(Failure(as_text(item.source), as_text(str(image))))
                 continue
@@ -123,6 +134,9 @@ class Labeller:
             if sum(max(1, len(seen.faces)) for seen in waiting) >= BATCH:
                 photos += self._read(waiting)
         photos += self._read(waiting)
+        if lost and self._is_unreachable(came, lost):
+            first = next(failure for failure in failures if failure.source == as_text(lost[0].source))
+            raise Unreachable(f"{len(lost):,} of its images could not be reached, the first one: {first}")
         counts = _count(photos, failures, self.recognizer.labels)
         notes = {"mien.model": self.recognizer.name, "mien.model_sha256": self.plan.manifest.model_sha256}
         write_table(
@@ -132,6 +146,16 @@ class Labeller:
             notes=notes | {"mien.shard": json.dumps(asdict(counts))},
         )
         return counts
+
+    def _images(self, items: list[Item]) -> Iterator[tuple[Item, UInt8[np.ndarray, "H W 3"] | MienError]]:
+        return _decoded(read_items(items, self.plan.manifest.column))
+
+    def _is_unreachable(self, came: Item | None, lost: list[Item]) -> bool:
+        """Whether the storage fails, or did for a while: what it gave it gives no more, or what it did not it does."""
+        if came is None:
+            return True
+        again = self._images([came, *lost])
+        return _is_lost(*next(again)) or not all(_is_lost(item, image) for item, image in again)
 
     def _read(self, waiting: "list[_Seen]") -> Iterator[Photo]:
         """Classify the faces of all photos that wait, at once."""
@@ -176,6 +200,16 @@ def _decode(item: Item, source: str | bytes | MienError) -> UInt8[np.ndarray, "H
         return source if isinstance(source, MienError) else open_image(fetch(item, source))
     except MienError as error:
         return error
+
+
+def _is_lost(item: Item, image: UInt8[np.ndarray, "H W 3"] | MienError) -> bool:
+    """Whether an image's bytes did not come, though it was there when it was listed.
+
+    What a list of names names was not seen before: it may never have been there.
+    """
+    cause = image.__cause__ if isinstance(image, FileError) else None
+    never = (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError)
+    return cause is not None and (item.size is not None or not isinstance(cause, never))
 
 
 def _count(photos: list[Photo], failures: list[Failure], labels: Sequence[Expression]) -> Counts:

@@ -17,9 +17,13 @@ from typing import IO, Any
 
 from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
 from mien.reading.images import FORMATS
+from mien.storage import need_file
 
 ARCHIVE, TABLE, LISTS = ".tar", ".parquet", (".txt", ".lst", ".list")
 """Suffixes of what holds many images: an archive, a Parquet table, a list of names."""
+
+RESULTS = {"manifest.json", "plan.parquet"}
+"""What a folder of results holds: it is no source, though tables lie in it."""
 
 _ROWS = 32  # of a table, encoded images that are held at once
 
@@ -52,9 +56,9 @@ def list_source(source: str, *, column: str = "", skip: str = "") -> Iterator[It
     """The images of a source, lazily; sorted, but for a list, which keeps its order.
 
     Args:
-        source: A folder with whatever lies in it; a pattern (`*`, `?`, `[`, `**` for any depth) of files; a list, a
-            text file with a path or URL a line, from the current folder; an archive (.tar); a table (.parquet); or
-            one image. A path, or a URL that fsspec opens.
+        source: A folder with whatever lies in it, but for results of other runs; a pattern (`*`, `?`, `[`, `**` for
+            any depth) of files; a list, a text file with a path or URL a line, from the current folder; an archive
+            (.tar); a table (.parquet); or one image. A path, or a URL that fsspec opens.
         column: The column of tables that holds encoded images; "": the only one that can, or "image".
         skip: A folder that is left out, as a full path: where the results go.
 
@@ -164,6 +168,8 @@ def _asked(source: str, question: Any, root: str) -> bool:
 @contextmanager
 def _opened(path: str) -> Iterator[IO[bytes]]:
     fs, name = _filesystem(path)
+    if not is_url(path):
+        need_file(path)
     with _told(path):
         file = fs.open(name, "rb")
     with file:
@@ -204,6 +210,8 @@ def _walk(folder: str, depth: int | None, skip: str) -> Iterator[tuple[str, Any]
     except FileError as error:
         yield folder, error
         return
+    if {info["name"].rsplit("/", 1)[-1] for info in inside} >= RESULTS:
+        return
     for info in inside:
         name = info["name"].rstrip("/").rsplit("/", 1)[-1]
         path = os.path.join(folder, name) if folder != "." else name
@@ -240,7 +248,8 @@ def _matches(pattern: str, column: str, skip: str) -> Iterator[Item]:
 def _listed(path: str, column: str) -> Iterator[Item]:
     """What the lines of a list name; a name that is not UTF-8 is taken as its bytes."""
     with _opened(path) as file:
-        for line in file:
+        for number, line in enumerate(file):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line  # the mark that Windows puts first
             if name := os.fsdecode(line.strip(b"\r\n")):
                 yield from _kept(name, None, column)
 
@@ -253,20 +262,34 @@ def _members(path: str) -> Iterator[Item]:
         except tarfile.TarError as error:
             raise Damaged(f"{path} is no plain tar archive: {error}") from error
         with archive:
-            problem = ""
             try:
-                while (member := archive.next()) is not None:
-                    archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
-                    if member.isreg() and _suffix(member.name) in FORMATS:
+                for member in _heads(archive, file):
+                    hidden = any(part.startswith(".") for part in member.name.split("/") if part not in {".", ".."})
+                    if member.isreg() and _suffix(member.name) in FORMATS and not hidden:
                         yield Item(path, f"/{member.name}", member.offset_data, member.size)
             except tarfile.TarError as error:
-                problem = str(error)
-            # tarfile takes a head that it does not understand for the end, and says nothing.
-            file.seek(archive.offset)
-            if problem or any(file.read(tarfile.BLOCKSIZE)):
-                problem = problem or "no member begins there"
-                text = f"{path} is damaged at byte {archive.offset:,}, and what follows is lost: {problem}"
+                text = f"{path} is damaged at byte {archive.offset:,}, and what follows is lost: {error}"
                 yield Item(path, problem=text)
+
+
+def _heads(archive: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
+    """All members, those behind an end mark too: zeros lie between archives that were joined.
+
+    Raises:
+        TarError: The rest is damaged.
+    """
+    block = b"\0"
+    while block:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # it would remember them all
+            yield member
+        end = archive.offset
+        file.seek(end)
+        while (block := file.read(tarfile.BLOCKSIZE)) and not any(block):
+            archive.offset += tarfile.BLOCKSIZE
+        # tarfile takes a head that it does not understand for the end, and says nothing.
+        if block and archive.offset == end:
+            raise tarfile.ReadError("no member begins there")
 
 
 @contextmanager
@@ -281,6 +304,10 @@ def _parquet(path: str) -> Iterator[Any]:
             with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
                 yield table
         except pa.ArrowException as error:
+            raise Damaged(f"{path} is a damaged Parquet file: {error}") from error
+        except OSError as error:  # Arrow's own for some damages; that of a system or driver says more of itself
+            if type(error) is not OSError or error.errno is not None:
+                raise
             raise Damaged(f"{path} is a damaged Parquet file: {error}") from error
 
 
