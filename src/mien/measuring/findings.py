@@ -192,7 +192,8 @@ def near(faces: FaceSet, model: Path) -> Finding:
     text = (
         "The same picture cropped, mirrored, lightened or compressed in another way, or beside it in a series. "
         "Neighbours in a network's features are compared in their details at several shifts and zooms; from a "
-        f"correlation of {SIMILAR:g} they count as one picture. Exact copies are counted along. A list of rows to "
+        f"correlation of {SIMILAR:g} they count as one picture. Exact copies are counted along. Groups may hang "
+        "together through others; what has a near twin in Training is counted by pairs. A list of rows to "
         "leave out, if asked for these, has those in a split nearer to training than another of their group."
     )
     notes = tuple(
