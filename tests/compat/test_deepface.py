@@ -74,10 +74,12 @@ def test_other_actions_are_left_out_with_a_warning(collins: Path) -> None:
     assert not set(obj) & {"age", "gender", "race"}
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"actions": ["age"]}, "pass actions=.'emotion'."),
+        ({"actions": None}, "but got None"),
         ({"actions": []}, "pass actions=.'emotion'."),
         ({"actions": ["emotions"]}, "but got 'emotions'"),
         ({"expand_percentage": 10}, "expand_percentage of DeepFace.analyze"),

@@ -83,10 +83,27 @@ def test_given_rectangles_are_read(collins: Path) -> None:
     assert whole["box"] == [184, 63, 84, 112]
     assert max(whole["emotions"], key=whole["emotions"].__getitem__) == "happy"
     assert list(corner["emotions"]) == LABELS
-    with pytest.raises(InputError, match="lies outside"):
-        FER().detect_emotions(image, [(900, 10, 40, 40)])
+    (inside,) = FER().detect_emotions(image, [(900, 10, 40, 40), (184, 63, 84, 112)])
+    assert inside == whole
 
 
+@pytest.mark.parametrize("rectangle", [(1, 2), (float("nan"), 2, 3, 4), (184, 63, -84, 112), (1, 2, 3, "x"), 7])
+def test_what_is_no_rectangle_is_refused(rectangle: Any) -> None:
+    with pytest.raises(InputError, match="face rectangle"):
+        FER().detect_emotions(BLANK, [rectangle])
+
+
+def test_a_face_at_the_edge_keeps_its_shape(collins: Path) -> None:
+    """As in fer, what lies beyond the edge is a border, so that the face is not stretched."""
+    image = cv2.imread(str(collins))
+    cut = image[:, 200:]  # without the left of the face
+    (edge,) = FER().detect_emotions(cut, [(-16, 63, 84, 112)])
+    bordered = cv2.copyMakeBorder(cut, 0, 0, 80, 0, cv2.BORDER_CONSTANT, value=[float(cut[-2:].mean())] * 3)
+    (whole,) = FER().detect_emotions(bordered, [(64, 63, 84, 112)])
+    assert edge["emotions"] == whole["emotions"]
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -96,6 +113,8 @@ def test_given_rectangles_are_read(collins: Path) -> None:
         {"min_neighbors": 3},
         {"offsets": (0, 0)},
         {"min_face_size": 0},
+        {"min_face_size": "50"},
+        {"offsets": 10},
     ],
 )
 def test_what_cannot_be_honoured_is_refused(arguments: dict[str, Any]) -> None:

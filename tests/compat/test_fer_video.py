@@ -75,6 +75,16 @@ def test_tables_are_as_in_fer(party: Path) -> None:
     assert isinstance(Video(party).to_pandas([]), pandas.DataFrame)
 
 
+def test_a_table_of_its_own_can_be_written(party: Path) -> None:
+    pytest.importorskip("pandas")
+    video = Video(party)
+    table = video.analyze(FER(), output="pandas", save_video=False, save_frames=False, max_results=4)
+    rows = video.to_csv(table)
+    assert rows[0] == table.iloc[0].to_dict()
+    with open("data.csv", newline="", encoding="utf-8") as file:
+        assert [float(row["happy"]) for row in csv.DictReader(file)] == list(table["happy"])
+
+
 def test_damage_is_told_and_the_rows_before_it_kept(party: Path) -> None:
     long = encode(party.with_name("long.mkv"), [paste(scene(), "collins", 200, 180, 100)] * 60)
     long.write_bytes(long.read_bytes()[: long.stat().st_size * 6 // 10])
@@ -90,6 +100,9 @@ def test_damage_is_told_and_the_rows_before_it_kept(party: Path) -> None:
         ({"include_audio": True}, "include_audio"),
         ({"output": "json"}, "'csv' or 'pandas'"),
         ({"detector": None}, "expected a mien.compat.fer.FER"),
+        ({"save_fps": 0}, "save_fps should be a number above 0"),
+        ({"frequency": -1}, "frequency should be a whole number above 0"),
+        ({"max_results": -1}, "max_results should be a whole number above 0"),
         ({"detection_box": {"x_min": 2000}}, "has nothing of the frame"),
     ],
 )

@@ -52,6 +52,14 @@ def test_draw_changes_the_frame_around_the_face(collins: Path) -> None:
     assert list(inspect.signature(RMN.draw).parameters) == ["frame", "results"]
 
 
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 4), (60, 80, 3)])
+def test_a_frame_that_cannot_be_drawn_into_is_refused(shape: tuple[int, ...]) -> None:
+    frame = np.zeros(shape, np.uint8)
+    frame.flags.writeable = shape != (60, 80, 3)
+    with pytest.raises(InputError, match=r"BGR array \(H, W, 3\) that may be written to"):
+        RMN.draw(frame, [])
+
+
 class FakeWindow:
     """A window whose user presses Q at the third frame."""
 

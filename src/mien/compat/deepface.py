@@ -4,7 +4,7 @@ Source of the interface: https://github.com/serengil/deepface (MIT), 0.0.100.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from mien.errors import InputError
@@ -79,7 +79,8 @@ DeepFace = _DeepFace()
 
 
 def _check(actions: str | Sequence[str], detector: str) -> None:
-    asked = [actions] if isinstance(actions, str) else list(actions)
+    several = isinstance(actions, Iterable) and not isinstance(actions, str)
+    asked: list[Any] = list(actions) if several else [actions]
     if unknown := [action for action in asked if action not in ACTIONS]:
         raise InputError(f"expected actions among {', '.join(ACTIONS)}, but got {unknown[0]!r}")
     if "emotion" not in asked:

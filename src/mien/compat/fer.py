@@ -4,6 +4,7 @@ Source of the interface: https://github.com/JustinShenk/fer (MIT).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from mien.compat.fer_video import Video as Video
@@ -11,6 +12,8 @@ from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.reading.recognizer import Reading
+
+_BORDER = 40  # pixels
 
 
 class FER:
@@ -49,25 +52,25 @@ class FER:
             tfserving=(tfserving, False),
             scale_factor=(scale_factor, 1.1),
             min_neighbors=(min_neighbors, 5),
-            offsets=(tuple(offsets), (10, 10)),
+            offsets=(tuple(offsets) if isinstance(offsets, Iterable) else offsets, (10, 10)),
         )
-        if min_face_size < 1:
-            raise InputError(f"min_face_size should be 1 pixel or more, but is {min_face_size}")
+        if not isinstance(min_face_size, Real) or not min_face_size >= 1:
+            raise InputError(f"min_face_size should be 1 pixel or more, but is {min_face_size!r}")
         self.use_tflite, self.tfserving = use_tflite, tfserving
-        self._smallest = 0 if mtcnn else min_face_size
+        self._smallest: float = 0 if mtcnn else min_face_size
 
     def detect_emotions(self, img: Any, face_rectangles: Any = None) -> list[dict[str, Any]]:
         """The faces of an image, the largest first, each as {"box": [x, y, w, h], "emotions": {"angry": 0.02, ...}}.
 
         Args:
             img: As `mien.compat.sources.open_source` takes it: a BGR or grey array, a path, a data URI.
-            face_rectangles: Read these boxes (x, y, w, h) instead, in their order.
+            face_rectangles: Read these boxes (x, y, w, h) instead, in their order; one outside the image is left out.
 
         Returns:
             Boxes in whole pixels inside the image, probabilities to two decimals.
 
         Raises:
-            FileError, Damaged, InputError: As `open_source`; or a rectangle lies outside the image.
+            FileError, Damaged, InputError: As `open_source`; or a rectangle is none.
         """
         from mien.compat.sources import open_source
 
@@ -75,7 +78,8 @@ class FER:
         if face_rectangles is None:
             self.emotions, _ = self.read_frame(image)
         else:
-            self.emotions = [_rectangle(image, each) for each in face_rectangles]
+            faces = [_rectangle(image, _checked(each)) for each in face_rectangles]
+            self.emotions = [face for face in faces if face is not None]
         return self.emotions
 
     def batch_detect_emotions(self, imgs: Iterable[Any]) -> list[list[dict[str, Any]]]:
@@ -119,14 +123,30 @@ def _face(box: Sequence[int], probabilities: Mapping[Any, float]) -> dict[str, A
     return {"box": list(box), "emotions": {str(e): round(p, 2) for e, p in probabilities.items()}}
 
 
-def _rectangle(image: Any, rectangle: Any) -> dict[str, Any]:
-    """One face where the caller says it is: a square around the rectangle, ten pixels wider on each side."""
+def _checked(rectangle: Any) -> tuple[int, int, int, int]:
+    try:
+        x, y, w, h = (int(v) for v in rectangle)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"expected a face rectangle (x, y, w, h) of four numbers, but got {rectangle!r}") from error
+    if w < 1 or h < 1:
+        raise InputError(f"a face rectangle should be 1 pixel or more wide and high, but {rectangle!r} is {w} x {h}")
+    return x, y, w, h
+
+
+def _rectangle(image: Any, rectangle: tuple[int, int, int, int]) -> dict[str, Any] | None:
+    """One face where the caller says it is: a square around the rectangle, ten pixels wider on each side.
+
+    At the edge of the image it goes on into a border of one grey, 40 pixels wide, as in fer.
+    """
+    import cv2
+
     from mien.compat.sources import read_crop
 
-    x, y, w, h = (int(v) for v in rectangle)
+    x, y, w, h = rectangle
+    if x >= image.shape[1] or y >= image.shape[0] or x + w <= 0 or y + h <= 0:
+        return None
+    grey = [float(image[-2:].mean())] * 3
+    padded = cv2.copyMakeBorder(image, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_CONSTANT, value=grey)
     side = max(w, h) + 20
-    left, top = x + w // 2 - side // 2, y + h // 2 - side // 2
-    part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
-    if not part.size:
-        raise InputError(f"the face rectangle {[x, y, w, h]} lies outside the image, whose shape is {image.shape}")
-    return _face((x, y, w, h), read_crop(part))
+    left, top = x + w // 2 - side // 2 + _BORDER, y + h // 2 - side // 2 + _BORDER
+    return _face(rectangle, read_crop(padded[max(top, 0) : top + side, max(left, 0) : left + side]))

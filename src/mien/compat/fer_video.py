@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,9 @@ class Video:
 
         keep_default("Video.analyze", lang=(lang, "en"), include_audio=(include_audio, False))
         keep_default("Video.analyze", size_multiplier=(size_multiplier, 1))
+        _check_counts(frequency=frequency, max_results=max_results)
+        if save_fps is not None and not (isinstance(save_fps, Real) and save_fps > 0):
+            raise InputError(f"save_fps should be a number above 0, or None, but is {save_fps!r}")
         if output not in ("csv", "pandas") or not hasattr(detector, "read_frame"):
             raise InputError(f"expected a mien.compat.fer.FER and 'csv' or 'pandas', but got {detector} and {output!r}")
         if output == "pandas":
@@ -147,7 +151,7 @@ class Video:
         return df[[name for name in df.columns if "box" not in name]]
 
     def to_csv(self, data: Any, filename: str | PathLike[str] = "data.csv") -> list[dict[str, Any]]:
-        """Write what `analyze` read to a table, and return its rows."""
+        """Write what `analyze` read, rows or a DataFrame, to a table, and return its rows."""
         from mien.storage import write_whole
 
         rows = _rows(data)
@@ -169,7 +173,13 @@ class Video:
         pictures = _until_damage(file.frames())
         if save_fps is not None:
             return sample(pictures, 1 / save_fps)
-        return islice(pictures, None, None, int(frequency or 1))
+        return islice(pictures, None, None, frequency)
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, count in counts.items():
+        if count is not None and not (isinstance(count, Integral) and int(count) > 0):
+            raise InputError(f"{name} should be a whole number above 0, or None, but is {count!r}")
 
 
 def _until_damage(pictures: Iterator[Any]) -> Iterator[Any]:
@@ -231,10 +241,12 @@ def _inside(image: Any, box: dict[str, int] | None) -> Any:
     return part
 
 
-def _rows(data: list[Any]) -> list[dict[str, Any]]:
-    """Frames of faces as rows; rows as they are."""
+def _rows(data: Any) -> list[dict[str, Any]]:
+    """Frames of faces, or a DataFrame, as rows; rows as they are."""
+    if hasattr(data, "iterrows"):
+        return [row.dropna().to_dict() for _, row in data.iterrows()]
     if data and isinstance(data[0], dict):
-        return data
+        return list(data)
     rows = []
     for faces in data:
         row: dict[str, Any] = {}
@@ -246,7 +258,7 @@ def _rows(data: list[Any]) -> list[dict[str, Any]]:
 
 def _name_and_number(column: str) -> tuple[str, int]:
     name = column.rstrip("0123456789")
-    return name, int(column[len(name) :])
+    return name, int(column[len(name) :] or 0)
 
 
 def _pandas() -> Any:

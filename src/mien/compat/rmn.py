@@ -73,10 +73,19 @@ class RMN:
 
         Returns:
             The same array.
+
+        Raises:
+            InputError: No such array, or one that may not be changed.
         """
         from mien.compat.sources import open_source
         from mien.reading.draw import draw
 
+        shape: tuple[int, ...] = getattr(frame, "shape", ())
+        if len(shape) != 3 or shape[2] != 3 or not frame.flags.writeable:
+            raise InputError(
+                "RMN.draw draws into the frame, so it should be a BGR array (H, W, 3) that may be written to, as "
+                f"frame.copy() is, but is {type(frame).__name__} {shape}"
+            )
         frame[...] = draw(open_source(frame), [_reading(each) for each in results])[..., ::-1]
         return frame
 
