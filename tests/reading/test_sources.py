@@ -113,6 +113,18 @@ def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypat
     assert problem.problem == f"cannot read {tmp_path / 'locked'}: Permission denied"
 
 
+def test_a_link_to_a_folder_is_told_and_not_followed(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", 1)
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    photo, problem = list_source(str(tmp_path / "in"))
+    assert photo.source == str(tmp_path / "in" / "000.jpg")
+    assert (problem.source, problem.problem) == (
+        str(tmp_path / "in" / "loop"),
+        f"{tmp_path / 'in' / 'loop'} is a link to a folder, which is not followed; label that folder by its name",
+    )
+    assert names(tmp_path / "in" / "**" / "*.jpg") == [str(tmp_path / "in" / "000.jpg")]
+
+
 @pytest.mark.parametrize("damage", ["head", "end"])
 def test_a_damaged_archive_gives_what_came_before(damage: str, tmp_path: Path) -> None:
     """Python's tarfile takes a head that it does not understand for the end."""

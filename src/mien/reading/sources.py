@@ -202,7 +202,7 @@ def _kept(path: str, size: int | None, column: str) -> Iterator[Item]:
 
 
 def _walk(folder: str, depth: int | None, skip: str) -> Iterator[tuple[str, Any]]:
-    """Files below a folder, each with what the file system says of it, or with its error in the place of a folder."""
+    """Files below a folder, each with what the file system says of it, or in the place of a folder its error."""
     fs, root = _filesystem(folder)
     try:
         with _told(folder):
@@ -217,7 +217,9 @@ def _walk(folder: str, depth: int | None, skip: str) -> Iterator[tuple[str, Any]
         path = os.path.join(folder, name) if folder != "." else name
         if name.startswith(".") or info["name"].rstrip("/") in {root.rstrip("/"), skip}:
             continue
-        if info["type"] != "directory":
+        if info.get("islink") and os.path.isdir(path):
+            yield path, FileError(f"{path} is a link to a folder, which is not followed; label that folder by its name")
+        elif info["type"] != "directory":
             yield path, info
         elif depth is None or depth > 1:
             yield from _walk(path, None if depth is None else depth - 1, skip)
