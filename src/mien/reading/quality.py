@@ -1,7 +1,8 @@
 """What speaks against trusting a reading: a face that is small, blurred, dark, bright, rotated or cut.
 
 Each flag has one measure and one limit. The limit is the measure's median where a corruption has cost ten points of
-accuracy: `benchmarks/quality.py` found it, `docs/quality.md` shows the curves.
+accuracy: `benchmarks/quality.py` found it, `docs/quality.md` shows the curves. That of `cut` is chosen: faces that are
+found although a part is cut off lose fewer.
 """
 
 from collections.abc import Iterable
@@ -28,12 +29,12 @@ class Flag:
 
 
 FLAGS = {
-    "small": Flag(26.7, 1.67),  # height of the box, in pixels
-    "blurred": Flag(0.392, 2.09),  # sharpness
-    "dark": Flag(39.8, 1.0),  # 95th percentile of the greys
-    "bright": Flag(245.3, 1.95, above=True),  # median of the greys
-    "rotated": Flag(36.2, 1.22, above=True),  # degrees
-    "cut": Flag(0.24, 1.0, above=True),  # share of the crop that lies outside the image
+    "small": Flag(27.2, 1.49),  # height of the box, in pixels
+    "blurred": Flag(0.393, 2.12),  # sharpness
+    "dark": Flag(39.4, 1.0),  # 95th percentile of the greys
+    "bright": Flag(247.7, 2.01, above=True),  # median of the greys
+    "rotated": Flag(33.9, 1.11, above=True),  # degrees
+    "cut": Flag(0.25, 1.01, above=True),  # share of the crop that lies outside the image; chosen
 }
 
 
