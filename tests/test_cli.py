@@ -173,8 +173,8 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     own, table = (json.loads(run("evaluate", what, "--data", small_csv, "--json")) for what in ("m.onnx", "chosen.csv"))
     assert table["scores"]["as predicted, all"]["accuracy"] == own["scores"]["single view, all"]["accuracy"]
     run("export", "run", "--out", "net.json", "--form", "json+weights")
-    saved = json.loads(run("evaluate", "net.json", "--data", small_csv, "--json"))
-    assert saved["scores"]["single view, all"]["confusion"] == own["scores"]["single view, all"]["confusion"]
+    pair, folder = (json.loads(run("evaluate", what, "--data", small_csv, "--json")) for what in ("net.json", "run"))
+    assert pair["scores"]["single view, all"]["confusion"] == folder["scores"]["single view, all"]["confusion"]
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 15
     photo = json.loads(run("read", "--json", "--model", "m.onnx", EXAMPLES / "eileen-collins.jpg"))
     assert len(photo["faces"]) == 1
