@@ -69,6 +69,8 @@ def worker(options: argparse.Namespace) -> None:
     trainer.fit(Classifier(recipe), datamodule=FaceData(replace(faces, splits=roles), recipe))
     if trainer.is_global_zero:
         print(options.steps * recipe.batch / (ends[-1] - ends[WARM - 1]))
+    if torch.distributed.is_initialized():  # else gloo's threads may abort the process as it ends
+        torch.distributed.destroy_process_group()
 
 
 def ways(cores: int) -> dict[str, tuple[str, int, int]]:
