@@ -7,7 +7,8 @@ fer2013new.csv (FER+) lies beside the csv. The recipe is `mien-small-plain` with
 differ. A run that was stopped goes on, what is finished stays; --no-train measures the finished runs only, and the
 model that ships in any case. PublicTest scores, all views and rows, go into results/ferplus.json, the PrivateTest
 probabilities of the seven expressions of each finished run into predictions/, both under --out, and the table between
-the marks of docs/ferplus.md (--page). A trial of the whole line: --limit 0.02 --epochs 1 --runs DIR --out DIR --page DIR/none.md
+the marks of docs/ferplus.md (--page). A trial of the whole line:
+--limit 0.02 --epochs 1 --runs DIR --out DIR --page DIR/none.md
 """
 
 import argparse
