@@ -29,10 +29,9 @@ from mien.measuring import metrics
 from mien.measuring.data import load
 from mien.measuring.evaluation import markdown_table, write_predictions
 from mien.measuring.faceset import FaceSet
+from mien.reading.recognizer import views_of
 from mien.recipes import RECIPES, Recipe, override
 from mien.storage import write_whole
-
-VIEWS = ((0, 0), (0, 3), (0, -3), (3, 0), (-3, 0))  # shifts in pixels; each with its mirror image: ten views
 
 
 class OnDevice:
@@ -47,25 +46,14 @@ class OnDevice:
         self.classifier = run.classifier.to(self.device)
 
     @torch.inference_mode()
-    def probabilities(self, images: np.ndarray, views: tuple[tuple[int, int], ...]) -> np.ndarray:
-        """Mean probabilities over shifts and their mirror images; one unmirrored view where `views` is empty."""
+    def probabilities(self, images: np.ndarray, views: str) -> np.ndarray:
+        """Mean probabilities over the views of a `Recognizer`."""
         total = torch.zeros(len(images), 7, dtype=torch.float64)
         for start in range(0, len(images), 512):
-            batch = torch.from_numpy(images[start : start + 512]).to(self.device)
-            answers = []
-            for down, right in views or ((0, 0),):
-                view = shift(batch, down, right)
-                pair = (view, view.flip(2)) if views else (view,)
-                answers += [self.classifier(one).double().softmax(1) for one in pair]
+            seen = views_of(images[start : start + 512], views)
+            answers = [self.classifier(torch.from_numpy(view).to(self.device)).double().softmax(1) for view in seen]
             total[start : start + 512] = torch.stack(answers).mean(0).cpu()
         return total.numpy()
-
-
-def shift(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    """Images (B, H, W) moved by whole pixels; what is uncovered repeats the border."""
-    rows = (torch.arange(images.shape[1], device=images.device) - down).clamp(0, images.shape[1] - 1)
-    columns = (torch.arange(images.shape[2], device=images.device) - right).clamp(0, images.shape[2] - 1)
-    return images[:, rows][:, :, columns]
 
 
 def planned(recipe: Recipe, faces: FaceSet, folder: Path, seconds: float, options: TrainOptions) -> Recipe:
@@ -105,7 +93,7 @@ def measure(runs: dict[str, Path], faces: FaceSet, out: Path, limit: float) -> N
         for part in (faces.split("PublicTest"), faces.split("PrivateTest"))
     )
     clean = ~public.twins_in(faces.split("Training"))
-    kinds: dict[str, tuple[tuple[int, int], ...]] = {"single view": (), "mirror": VIEWS[:1], "ten views": VIEWS}
+    kinds = {"single view": "single", "mirror": "mirror", "ten views": "ten"}
     answers: dict[str, dict[str, list[np.ndarray]]] = {kind: {} for kind in kinds}
     for name, folder in runs.items():
         network = OnDevice(Run(folder))

@@ -69,12 +69,19 @@ def show(value: Any, table: Table, as_json: bool) -> None:
         out.print(table)
 
 
-def load_faces(data: Path, ferplus: Path | None, skip_bad: bool) -> "FaceSet":
+def load_faces(
+    data: Path, ferplus: Path | None, skip_bad: bool, exclude: Path | None = None, split: str | None = None
+) -> "FaceSet":
+    """A data set without the rows that `exclude` lists, of one split or of all."""
     from mien.measuring.data import load
 
     faces = load(data, ferplus=ferplus, skip_bad=skip_bad)
     if faces.dropped:
         fail(f"{faces.dropped:,} damaged rows were left out of {data}")
+    if exclude is not None:
+        from mien.measuring.exclusion import exclude as leave_out
+
+        faces = leave_out(faces, exclude, split=split)
     return faces
 
 

@@ -58,11 +58,8 @@ def evaluate(
 
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
-    faces = load_faces(data, ferplus, skip_bad)
-    if exclude is not None:
-        from mien.measuring.exclusion import exclude as leave_out
-
-        faces = leave_out(faces, exclude, split=split)  # of Training the model may know all: twins are looked for there
+    # Of Training nothing is left out: the model may know all of it, and twins are looked for there.
+    faces = load_faces(data, ferplus, skip_bad, exclude, split)
     if corrupt:
         _corrupted(model, checkpoint, faces, split, labels, as_json, plots)
         return

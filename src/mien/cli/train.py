@@ -62,11 +62,7 @@ def train(
             f"  | validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.2%}  | lr {row['lr']:.2g}"
         )
 
-    faces = load_faces(data, ferplus, skip_bad)
-    if exclude is not None:
-        from mien.measuring.exclusion import exclude as leave_out
-
-        faces = leave_out(faces, exclude)
+    faces = load_faces(data, ferplus, skip_bad, exclude)
 
     def begin(spread: Spread) -> None:
         out.print(str(spread))
