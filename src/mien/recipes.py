@@ -107,6 +107,9 @@ class Augment(Checked):
         brightness: Added to the pixels (range 0 to 1), uniform in plus or minus this.
         contrast: Factor on the pixels, uniform in 1 plus or minus this.
         erase: Probability that one rectangle of 2 % to 20 % of the area is blanked.
+        noise: Standard deviation of the Gaussian noise (pixels in 0 to 1) that one image in four gets. This and the
+            blur change the picture and not the face: teachers answer for the image without them.
+        blur: Largest standard deviation, in pixels, of the Gaussian blur that one image in four gets.
     """
 
     flip: Share = 0.0
@@ -116,6 +119,8 @@ class Augment(Checked):
     brightness: Share = 0.0
     contrast: Share = 0.0
     erase: Share = 0.0
+    noise: Share = 0.0
+    blur: Annotated[float, "[0, 8]"] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,6 +351,12 @@ _ALL = (
     ),
     replace(
         _MIEN_SMALL,
+        name="mien-base",
+        network="mien-base",
+        summary="mien-small with two blocks a stage, 78 million multiply-adds",
+    ),
+    replace(
+        _MIEN_SMALL,
         name="resnet18",
         network="resnet18",
         summary="ResNet-18 at full 48 px, for a GPU",
@@ -404,6 +415,7 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe f
 
 SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "mien-small": (1_230_503, 35_557_120),
+    "mien-base": (2_801_063, 78_024_448),
     "resnet18": (11_180_871, 1_247_038_976),
     "resnet18-se": (11_269_951, 1_247_126_016),
     "vgg": (7_498_311, 457_854_464),

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.lab.augment import augmentation, mix
+from mien.lab.augment import augmentation, degradation, mix
 from mien.recipes import RECIPES, Augment
 
 
@@ -45,6 +45,23 @@ def test_brightness_adds_and_contrast_multiplies(spec: Augment, low: float, high
     changed = augmentation(spec)(torch.full((256, 1, 4, 4), 0.5))
     assert low - 1e-6 <= changed.min() < low + 0.05
     assert high - 0.05 < changed.max() <= high + 1e-6
+
+
+def test_a_worse_camera_adds_noise_to_some_and_blurs_some() -> None:
+    torch.manual_seed(0)
+    grey = torch.full((400, 1, 48, 48), 0.5)
+    noisy = degradation(Augment(noise=0.05))(grey)
+    changed = noisy.std((1, 2, 3)) > 0
+    assert 0.15 < changed.float().mean() < 0.35
+    assert noisy[changed].std() == pytest.approx(0.05, rel=0.05)
+    assert degradation(Augment(noise=0.5))(grey).min() == 0  # a camera's picture ends at black and white
+
+    edge = torch.zeros(400, 1, 48, 48)
+    edge[..., 24:] = 1.0
+    slopes = degradation(Augment(blur=2.0))(edge).diff(dim=3).amax((1, 2, 3))
+    assert 0.15 < (slopes < 1).float().mean() < 0.35
+    assert slopes.min() > 0.15  # the steepest of a Gaussian of 2 pixels is 0.2
+    assert torch.equal(degradation(Augment())(edge), edge)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])

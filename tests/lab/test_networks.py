@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.lab import keras_defaults
-from mien.lab.networks import NETWORKS, count_parameters
+from mien.lab.networks import NETWORKS, count_parameters, inherit, residual_net
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOTALS = {"workshop": 2_787_015, "alexnet": 41_462_727, "paul": 9_014_727}
@@ -155,3 +155,43 @@ def test_every_network_gives_seven_logits(name: str) -> None:
         logits = network(torch.rand(2, 1, 48, 48))
     assert logits.shape == (2, 7)
     assert logits.isfinite().all()
+
+
+def warmed(network: nn.Sequential) -> nn.Sequential:
+    """With moving statistics of its own, as after training."""
+    with torch.no_grad():
+        network.train()(torch.rand(16, 1, 48, 48))
+    return network.eval()
+
+
+@pytest.mark.parametrize(("name", "elder"), [("mien-small", "mien-small"), ("mien-base", "mien-small"), ("vgg", "vgg")])
+def test_a_network_that_inherits_answers_as_its_elder(name: str, elder: str) -> None:
+    given, network = warmed(NETWORKS[elder]()), NETWORKS[name]().eval()
+    inherit(network, given, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(network(IMAGES), given(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+def test_squeezing_blocks_that_are_new_begin_as_identities() -> None:
+    given = warmed(residual_net((16, 32), (1, 1), stem_stride=2, squeeze=True))
+    network = residual_net((16, 32), (3, 2), stem_stride=2, squeeze=True).eval()
+    inherit(network, given, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(network(IMAGES), given(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [0, 7])
+def test_the_body_and_the_shared_outputs_are_inherited(shared: int) -> None:
+    given, network = warmed(NETWORKS["mien-small"]()), NETWORKS["mien-small"](outputs=17).eval()
+    anew = copy.deepcopy(network[-1])
+    inherit(network, given, shared)
+    with torch.no_grad():
+        features = given[:-1](IMAGES)
+        expected = torch.cat([given[-1](features)[:, :shared], anew(features)[:, shared:]], 1)
+        torch.testing.assert_close(network(IMAGES), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "elder"), [("mien-small", "mien-base"), ("resnet18", "mien-small"), ("paul", "vgg")])
+def test_networks_that_do_not_fit_inherit_nothing(name: str, elder: str) -> None:
+    with pytest.raises(ValueError, match="no (place for the )?weights"):
+        inherit(NETWORKS[name](), NETWORKS[elder](), 7)

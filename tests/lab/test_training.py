@@ -496,6 +496,45 @@ def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSe
         train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[other], resume=True)
 
 
+def test_teachers_answer_for_the_picture_before_noise_and_blur() -> None:
+    shown: list[torch.Tensor] = []
+    plain = dataclasses.replace(TINY.augment, **dict.fromkeys(("flip", "degrees", "translate", "scale"), 0.0))
+    plain = dataclasses.replace(plain, brightness=0.0, contrast=0.0, erase=0.0, noise=0.2)
+    teacher = Classifier(TINY).eval()
+    module = Classifier(quick(augment=plain, distil=0.5), [teacher])
+    strategy = SimpleNamespace(reduce=lambda value, **_: value)
+    module.trainer = SimpleNamespace(num_training_batches=9, barebones=True, strategy=strategy)
+    for classifier in (teacher, module):
+        classifier.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    images = torch.randint(0, 256, (14, 48, 48), dtype=torch.uint8)
+    module.training_step((images, torch.zeros(14, dtype=torch.int64), torch.ones(14, 10)), 1)
+    noisy, clean = shown
+    expected = (images[:, None].float() / 255 - TINY.mean) / TINY.std
+    torch.testing.assert_close(clean, expected)
+    assert (noisy != clean).flatten(1).any(1).sum() in range(1, 14)
+
+
+@pytest.mark.parametrize("network", ["mien-small", "mien-base"])
+def test_a_run_begins_with_the_weights_of_another(
+    finished: Path, small_faces: FaceSet, tmp_path: Path, network: str
+) -> None:
+    """At a learning rate of next to nothing the network still answers as the one that it began with."""
+    before = Run(finished)
+    recipe = dataclasses.replace(before.recipe, network=network, epochs=1, ema=0.0, optimizer=SGD(lr=1e-12))
+    run = Run(train(recipe, small_faces, tmp_path / "run", start_from=finished))
+    images = small_faces.split("PublicTest").images
+    assert (run.probabilities(images).argmax(1) == before.probabilities(images).argmax(1)).mean() > 0.9
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["start_from"] == before.checksum
+    with pytest.raises(InputError, match="begun with other weights.*--start-from"):
+        train(recipe, small_faces, tmp_path / "run", resume=True)
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(Run(finished).recipe, network="resnet18")
+    with pytest.raises(InputError, match="network 'resnet18' cannot begin with the weights of 'mien-small'.*shallower"):
+        train(recipe, small_faces, tmp_path / "run", start_from=finished)
+
+
 def test_fetched_batches_are_those_of_the_device(small_faces: FaceSet) -> None:
     recipe = RECIPES["mien-small"]
     divided = divide(small_faces, recipe)

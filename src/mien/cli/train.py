@@ -29,6 +29,9 @@ def train(
     teachers: Annotated[
         list[Path] | None, typer.Option("--teacher", help="A run folder to learn from, for a recipe with distil.")
     ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--start-from", help="A run folder whose weights the network begins with.")
+    ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
@@ -67,7 +70,7 @@ def train(
     def begin(spread: Spread) -> None:
         out.print(str(spread))
 
-    how: dict[str, Any] = {"options": options, "teachers": teachers or (), "resume": resume}
+    how: dict[str, Any] = {"options": options, "teachers": teachers or (), "start_from": start_from, "resume": resume}
     try:
         fit(chosen, faces, run, **how, progress=err.is_terminal, begin=begin, report=report)
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """Random changes of training images: batch tensor -> batch tensor, on the batch's own device."""
 
-from math import sqrt
+from math import ceil, sqrt
 
 import torch
 from kornia.augmentation import (
@@ -9,12 +9,16 @@ from kornia.augmentation import (
     RandomBrightness,
     RandomContrast,
     RandomErasing,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
     RandomHorizontalFlip,
 )
 from torch import Tensor, nn
 from torch.distributions import Beta
 
 from mien.recipes import Augment, Recipe
+
+DEGRADED = 0.25  # share of the images that get noise, and of those that get blur
 
 
 def augmentation(spec: Augment) -> nn.Module:
@@ -43,6 +47,17 @@ def augmentation(spec: Augment) -> nn.Module:
     if spec.erase:
         steps.append(RandomErasing(scale=(0.02, 0.2), ratio=(0.5, 2.0), value=0.5, p=spec.erase))
     return ImageSequential(*steps) if steps else nn.Identity()
+
+
+def degradation(spec: Augment) -> nn.Module:
+    """The module that gives some images of a float batch (B, 1, H, W) in [0, 1] the blur and the noise of `spec`."""
+    steps: list[nn.Module] = []
+    if spec.blur:
+        size = 2 * ceil(2 * spec.blur) + 1
+        steps.append(RandomGaussianBlur((size, size), (0.1, max(0.1, spec.blur)), p=DEGRADED))
+    if spec.noise:
+        steps.append(RandomGaussianNoise(std=spec.noise, p=DEGRADED))
+    return nn.Sequential(*steps, nn.Hardtanh(0, 1)) if steps else nn.Identity()
 
 
 def mix(images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, float]:

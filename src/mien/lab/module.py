@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mien.errors import InputError, NotFound, TrainingDiverged
 from mien.expressions import EXPRESSIONS, FERPLUS, answers
 from mien.lab import keras_defaults
-from mien.lab.augment import augmentation, mix
+from mien.lab.augment import augmentation, degradation, mix
 from mien.lab.networks import NETWORKS
 from mien.recipes import SGD, Adam, Constant, Cosine, Plateau, Recipe
 
@@ -35,7 +35,7 @@ def check_network(name: str) -> None:
         raise NotFound.named("network", name, NETWORKS)
 
 
-def build_network(recipe: Recipe, classes: int) -> nn.Module:
+def build_network(recipe: Recipe, classes: int) -> nn.Sequential:
     """The recipe's network with an output for each class, and ten more for the votes where it learns them too.
 
     Raises:
@@ -79,6 +79,7 @@ class Classifier(L.LightningModule):
         network = build_network(recipe, self.classes)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = augmentation(recipe.augment)
+        self.degrade = degradation(recipe.augment)
         self.accuracy = nn.ModuleDict(
             {stage: MulticlassAccuracy(self.classes, average="micro") for stage in ("train_", "val_")}
         )
@@ -133,7 +134,8 @@ class Classifier(L.LightningModule):
             images = self.augment(self._unit(batch[0]))
             if mixing := self.recipe.mixup or self.recipe.cutmix:
                 images, partner, own = mix(images, self.recipe)
-        outputs = self._outputs(images)
+            seen = self.degrade(images)
+        outputs = self._outputs(seen)
         loss = self._step(outputs, batch, "train_")
         if mixing:
             loss = own * loss + (1 - own) * self.loss(outputs.float(), *(part[partner] for part in batch[1:]))
@@ -152,7 +154,7 @@ class Classifier(L.LightningModule):
         return cast(Tensor, self.trainer.strategy.reduce(value.detach().clone(), reduce_op="mean"))
 
     def _distance(self, outputs: Tensor, images: Tensor) -> Tensor:
-        """How far the answers are from the teachers' mean on the very same views, a scalar.
+        """How far the answers are from the teachers' mean on the very same views, but undegraded, a scalar.
 
         Both are softened; the square of the temperature keeps the gradients' size.
         Source: https://arxiv.org/abs/1503.02531.

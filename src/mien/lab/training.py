@@ -31,8 +31,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from mien.errors import Damaged, FileError, InputError
-from mien.expressions import FERPLUS
+from mien.expressions import FERPLUS, answers
 from mien.lab.module import Classifier, check_network
+from mien.lab.networks import inherit
 from mien.lab.runs import BROKEN, Run, load_checkpoint
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
@@ -309,6 +310,7 @@ def train(
     *,
     options: TrainOptions | None = None,
     teachers: Sequence[str | os.PathLike[str]] = (),
+    start_from: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = False,
     begin: Callable[[Spread], None] = lambda spread: None,
@@ -325,6 +327,8 @@ def train(
         out: The run folder. It must be new or empty, unless `resume`.
         options: Devices, nodes, precision, share of the data.
         teachers: Run folders whose best checkpoints a recipe with `distil` learns from.
+        start_from: A run folder whose best checkpoint the network begins with (fine-tuning). It is of the same network,
+            or of one that lacks some of its residual blocks. A head for other labels, or for votes, begins anew.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
         progress: Show a progress bar.
         begin: Called once before the first step.
@@ -336,8 +340,9 @@ def train(
     Raises:
         FileError: The folder cannot be one or holds something already, or there is nothing to resume.
         NotFound: There is no such network, or the data lacks a split.
-        InputError: The run that is resumed was made from another recipe, other data or teachers; the devices, nodes or
-            precision cannot be had, or cannot share the batch; teachers without `distil`, or `distil` without teachers.
+        InputError: The run that is resumed was made from another recipe, other data, teachers or weights; the devices,
+            nodes or precision cannot be had, or cannot share the batch; teachers without `distil`, or `distil` without
+            teachers; a network that cannot begin with those weights.
         Damaged: The run that is resumed is damaged.
         TrainingDiverged: The loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
@@ -346,6 +351,7 @@ def train(
     check_start(recipe, out, teachers, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     learned = [Run(teacher) for teacher in teachers]
+    elder = Run(start_from) if start_from is not None else None
     divided = divide(faces, recipe, options.limit)
     callbacks = _callbacks(recipe, out, report)
     if progress and is_first_process():
@@ -357,7 +363,11 @@ def train(
     record = {
         "recipe": json.loads(recipe.to_json()),
         "environment": environment(faces, options)
-        | {"processes": spread.processes, "teachers": [teacher.checksum for teacher in learned]},
+        | {
+            "processes": spread.processes,
+            "teachers": [teacher.checksum for teacher in learned],
+            "start_from": elder and elder.checksum,
+        },
     }
     if is_first_process():
         if resume:
@@ -367,9 +377,12 @@ def train(
         begin(spread)
 
     torch.manual_seed(recipe.seed)
+    classifier = Classifier(recipe, [teacher.classifier for teacher in learned])
+    if elder:
+        begin_with(classifier, elder)
     try:
         trainer.fit(
-            Classifier(recipe, [teacher.classifier for teacher in learned]),
+            classifier,
             datamodule=data,
             ckpt_path=last if resume and last.exists() else None,
             weights_only=True,
@@ -386,6 +399,23 @@ def train(
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
+
+
+def begin_with(classifier: Classifier, elder: Run) -> None:
+    """Give a new network the weights of a trained one.
+
+    Raises:
+        InputError: The networks do not fit.
+    """
+    given = elder.classifier
+    same = answers(classifier.recipe.labels) == answers(given.recipe.labels)
+    try:
+        inherit(classifier.network, given.network, classifier.classes if same else 0)
+    except ValueError as error:
+        raise InputError(
+            f"network {classifier.recipe.network!r} cannot begin with the weights of {given.recipe.network!r} in "
+            f"{elder.folder}: {error}; name a run of the same network, or of a shallower one of the same widths"
+        ) from error
 
 
 def check_start(
@@ -532,7 +562,7 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
         recipe = parse_json((out / "recipe.json").read_text(encoding="utf-8"))
         before = parse_json((out / "environment.json").read_text(encoding="utf-8"))
         checksum, limit = before["data_sha256"], before["options"]["limit"]
-        teachers, name = before.get("teachers", []), recipe["name"]
+        teachers, name, elder = before.get("teachers", []), recipe["name"], before.get("start_from")
         differing = [name for name, value in record["recipe"].items() if recipe.get(name) != value]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"the records of the run in {out} are damaged: {error}; start a new run") from error
@@ -543,6 +573,8 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
         raise InputError(f"the run in {out} was begun with other settings: {', '.join(differing)} differ")
     if teachers != now["teachers"]:
         raise InputError(f"the run in {out} was begun with other teachers, {len(teachers)} of them; name the same")
+    if elder != now["start_from"]:
+        raise InputError(f"the run in {out} was begun with other weights (--start-from); name the same ones")
     if checksum != now["data_sha256"]:
         raise InputError(f"the run in {out} was begun with other data (sha-256 {checksum[:12]}...)")
     if limit != now["options"]["limit"]:
