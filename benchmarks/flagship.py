@@ -48,7 +48,7 @@ class OnDevice:
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray, views: str) -> np.ndarray:
         """Mean probabilities over the views of a `Recognizer`."""
-        total = torch.zeros(len(images), 7, dtype=torch.float64)
+        total = torch.zeros(len(images), self.classifier.classes, dtype=torch.float64)
         for start in range(0, len(images), 512):
             seen = views_of(images[start : start + 512], views)
             answers = [self.classifier(torch.from_numpy(view).to(self.device)).double().softmax(1) for view in seen]

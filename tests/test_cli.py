@@ -104,6 +104,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["recipes", "alexnt"], "did you mean 'alexnet'"),
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
+        (["evaluate", "p.csv", "--data", "missing.csv", "--views", "ten"], "leave out --views ten"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--set", "epochs"], "NAME=VALUE"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--labels", "x"], "ferplus, ferplus-votes"),
         (["data", "audit", "x.csv", "--out", "r", "--because", "twin"], "name the file too"),

@@ -58,12 +58,15 @@ def evaluate(
 
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
+    table = Path(model).suffix == ".csv"
+    if table and views:
+        raise InputError(f"{model} is a table of answers to views that were chosen before; leave out --views {views}")
     # Of Training nothing is left out: the model may know all of it, and twins are looked for there.
     faces = load_faces(data, ferplus, skip_bad, exclude, split)
     if corrupt:
         _corrupted(model, checkpoint, faces, split, labels, as_json, plots)
         return
-    if Path(model).suffix == ".csv":
+    if table:
         report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
     else:
         asked = predictor(model, checkpoint)

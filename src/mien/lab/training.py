@@ -396,6 +396,8 @@ def train(
         if not resume or any(callback.begun for callback in callbacks if isinstance(callback, History)):
             raise
         raise Damaged(f"{last} cannot be gone on from: {error!r}; {_instead_of(last)}") from error
+    if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
+        torch.distributed.destroy_process_group()
     if trainer.is_global_zero:
         summarise(out, divided, options)
     return out
