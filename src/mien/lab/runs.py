@@ -29,10 +29,15 @@ HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accur
 
 
 class Predicting:
-    """A network in evaluation mode as a predictor, not calibrated: what `evaluate` and `predict` take."""
+    """A network in evaluation mode as a predictor, not calibrated: what `evaluate` and `predict` take.
 
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
+    Args:
+        classifier: The network.
+        file: Where its weights are from.
+    """
+
+    def __init__(self, classifier: Classifier, file: Path) -> None:
+        self.classifier, self.file = classifier, file
         self.recipe = classifier.recipe
         self.name = self.recipe.title
 
@@ -45,6 +50,12 @@ class Predicting:
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B C"]:
         """Probabilities, not calibrated."""
         return metrics.softmax(self.logits(faces))
+
+    @property
+    def checksum(self) -> str:
+        """Of the file of weights, sha-256."""
+        with open(self.file, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Run(Predicting):
@@ -65,8 +76,8 @@ class Run(Predicting):
 
     def __init__(self, folder: str | PathLike[str], checkpoint: str = "best") -> None:
         self.folder = Path(folder)
-        self.file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
-        super().__init__(load_checkpoint(self.file))
+        file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
+        super().__init__(load_checkpoint(file), file)
         limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
         self.name = self.recipe.title + "-trial" * (limit < 1)
         self.notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
@@ -75,12 +86,6 @@ class Run(Predicting):
     def data_sha256(self) -> str:
         """Checksum of the data set that the run learned from."""
         return self._record("environment.json", lambda text: str(parse_json(text)["data_sha256"]))
-
-    @property
-    def checksum(self) -> str:
-        """Of the checkpoint file, sha-256."""
-        with open(self.file, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.

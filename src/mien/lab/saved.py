@@ -48,7 +48,16 @@ class Saved(Predicting):
             )
         weights = Path(path).with_name(architecture["weights"])
         _load_weights(classifier, weights, recipe.title)
-        super().__init__(classifier)
+        super().__init__(classifier, weights)
+
+
+def open_trained(path: str | PathLike[str]) -> Run | Saved:
+    """What was trained before: a run folder's best checkpoint, or a saved pair by its .json file.
+
+    Raises:
+        FileError, Damaged: As `Run` and `Saved` do.
+    """
+    return Saved(path) if Path(path).suffix == ".json" else Run(path)
 
 
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:

@@ -34,7 +34,8 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import FERPLUS, answers
 from mien.lab.module import Classifier, check_network
 from mien.lab.networks import inherit
-from mien.lab.runs import BROKEN, Run, load_checkpoint
+from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint
+from mien.lab.saved import open_trained
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
@@ -326,9 +327,9 @@ def train(
         faces: The data set; the recipe's protocol says which rows train and which choose.
         out: The run folder. It must be new or empty, unless `resume`.
         options: Devices, nodes, precision, share of the data.
-        teachers: Run folders whose best checkpoints a recipe with `distil` learns from.
-        start_from: A run folder whose best checkpoint the network begins with (fine-tuning). It is of the same network,
-            or of one that lacks some of its residual blocks. A head for other labels, or for votes, begins anew.
+        teachers: Run folders or saved pairs (.json) whose answers a recipe with `distil` learns.
+        start_from: The run folder or saved pair whose weights the network begins with (fine-tuning). It is of the same
+            network, or of one that lacks some of its residual blocks. A head for other labels or votes begins anew.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
         progress: Show a progress bar.
         begin: Called once before the first step.
@@ -350,8 +351,8 @@ def train(
     out, options = Path(out), options or TrainOptions()
     check_start(recipe, out, teachers, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
-    learned = [Run(teacher) for teacher in teachers]
-    elder = Run(start_from) if start_from is not None else None
+    learned = [open_trained(teacher) for teacher in teachers]
+    elder = open_trained(start_from) if start_from is not None else None
     divided = divide(faces, recipe, options.limit)
     callbacks = _callbacks(recipe, out, report)
     if progress and is_first_process():
@@ -403,7 +404,7 @@ def train(
     return out
 
 
-def begin_with(classifier: Classifier, elder: Run) -> None:
+def begin_with(classifier: Classifier, elder: Predicting) -> None:
     """Give a new network the weights of a trained one.
 
     Raises:
@@ -416,7 +417,7 @@ def begin_with(classifier: Classifier, elder: Run) -> None:
     except ValueError as error:
         raise InputError(
             f"network {classifier.recipe.network!r} cannot begin with the weights of {given.recipe.network!r} in "
-            f"{elder.folder}: {error}; name a run of the same network, or of a shallower one of the same widths"
+            f"{elder.file}: {error}; name a run of the same network, or of a shallower one of the same widths"
         ) from error
 
 
