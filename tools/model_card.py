@@ -40,6 +40,8 @@ def text(card: Card, path: Path) -> str:
         "A second head learned the FER+ vote shares of\n  the same rows (extra annotations, no extra images) and was "
         "cut off afterwards." if recipe.votes else "It saw FER2013's labels alone."
     )
+    if recipe.distil:
+        votes += "\n  Networks of ours that learned from the same rows before it were its teachers."
     members = card.scores.get("members", [])
     summary = f"The mean of {len(members)} networks" if members else recipe.summary.capitalize()
     return f"""# {card.name}

@@ -325,6 +325,18 @@ _MIEN_SMALL = Recipe(
     batch=128,
 )
 
+_STUDENT = replace(
+    _MIEN_SMALL,
+    name="mien-small-student",
+    summary="mien-small once more, from the weights of a trained one and the answers of two",
+    augment=replace(_MODERN, noise=0.05, blur=1.5),
+    optimizer=SGD(lr=0.05, weight_decay=5e-4),
+    mixup=0.2,
+    distil=0.6,
+    epochs=60,
+    seed=3,
+)
+
 _PAUL = Recipe(
     name="paul",
     network="paul",
@@ -349,11 +361,14 @@ _ALL = (
         votes=0.0,
         drop_non_faces=False,
     ),
+    _STUDENT,
     replace(
-        _MIEN_SMALL,
-        name="mien-base",
+        _STUDENT,
+        name="mien-base-student",
         network="mien-base",
-        summary="mien-small with two blocks a stage, 78 million multiply-adds",
+        summary="mien-small-student with two blocks a stage, 78 million multiply-adds",
+        epochs=40,
+        seed=4,
     ),
     replace(
         _MIEN_SMALL,

@@ -1,5 +1,6 @@
 """One run over several processes: it is the run of one process, and it ends whatever happens to one of them."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -138,13 +139,20 @@ def wait_for(path: Path, begun: "subprocess.Popen[str]") -> None:
 def test_nothing_hangs_when_one_process_ends(who: int, how: signal.Signals, data: Path, tmp_path: Path) -> None:
     endless = dataclasses.replace(RECIPE, epochs=100_000)
     command = program(tmp_path, endless, data, tmp_path / "run")
+    environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
     begun = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt", begun)
     pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in (0, 1)]
     os.kill(pids[who], how)
-    _, said = begun.communicate(timeout=120)  # the pipe closes when both are gone
+    try:
+        _, said = begun.communicate(timeout=120)  # the pipe closes when both are gone
+    except subprocess.TimeoutExpired:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGABRT)  # faulthandler writes where each of them waits
+        pytest.fail(begun.communicate()[1])
     assert begun.returncode != 0, said
 
 

@@ -27,10 +27,10 @@ def train(
     precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
     limit: Annotated[float, typer.Option("--limit", min=0.0, max=1.0, help="Share of the rows, for a trial.")] = 1.0,
     teachers: Annotated[
-        list[Path] | None, typer.Option("--teacher", help="A run folder (or .json) to learn from (--set distil=0.8).")
+        list[Path] | None, typer.Option("--teacher", help="A run or a model to learn from (--set distil=0.8).")
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option("--start-from", help="The run folder (or .json) whose weights it begins with.")
+        Path | None, typer.Option("--start-from", help="The run, .onnx file or model whose weights it begins with.")
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:

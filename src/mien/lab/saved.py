@@ -51,15 +51,6 @@ class Saved(Predicting):
         super().__init__(classifier, weights)
 
 
-def open_trained(path: str | PathLike[str]) -> Run | Saved:
-    """What was trained before: a run folder's best checkpoint, or a saved pair by its .json file.
-
-    Raises:
-        FileError, Damaged: As `Run` and `Saved` do.
-    """
-    return Saved(path) if Path(path).suffix == ".json" else Run(path)
-
-
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:
     """Write a run as an architecture in JSON and its weights beside it.
 

@@ -30,12 +30,12 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from mien.errors import Damaged, FileError, InputError
+from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import FERPLUS, answers
+from mien.lab.exported import FACES, open_trained
 from mien.lab.module import Classifier, check_network
 from mien.lab.networks import inherit
 from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint
-from mien.lab.saved import open_trained
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
@@ -90,8 +90,14 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         InputError: A part has too few rows or unlabelled ones, or the recipe needs votes and there are none.
     """
     protocol, chosen = recipe.protocol, validation_split(recipe)
-    for name in (*protocol.train, *((chosen,) if chosen != HELD_OUT else ())):
+    for name in protocol.train:
         faces.split(name)  # names the missing split and those that exist
+    if chosen != HELD_OUT:
+        try:
+            faces.split(chosen)
+        except NotFound as error:
+            share = "to choose the epoch by a share of the training rows: --set protocol.select=0.1"
+            raise NotFound(f"{error}; {share}") from error
     if recipe.votes and faces.votes is None:
         raise InputError(
             f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "
@@ -327,9 +333,9 @@ def train(
         faces: The data set; the recipe's protocol says which rows train and which choose.
         out: The run folder. It must be new or empty, unless `resume`.
         options: Devices, nodes, precision, share of the data.
-        teachers: Run folders or saved pairs (.json) whose answers a recipe with `distil` learns.
-        start_from: The run folder or saved pair whose weights the network begins with (fine-tuning). It is of the same
-            network, or of one that lacks some of its residual blocks. A head for other labels or votes begins anew.
+        teachers: Whose answers a recipe with `distil` learns: run folders, saved pairs (.json), models (.onnx, names).
+        start_from: One of these, whose weights the network begins with (fine-tuning). It is of the same network, or of
+            one that lacks some of its residual blocks. A head for other labels or votes begins anew.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
         progress: Show a progress bar.
         begin: Called once before the first step.
@@ -351,9 +357,10 @@ def train(
     out, options = Path(out), options or TrainOptions()
     check_start(recipe, out, teachers, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
-    learned = [open_trained(teacher) for teacher in teachers]
-    elder = open_trained(start_from) if start_from is not None else None
     divided = divide(faces, recipe, options.limit)
+    some = faces.images[np.flatnonzero(divided.splits == "Training")[:FACES]]
+    learned = [open_trained(teacher, some) for teacher in teachers]
+    elder = open_trained(start_from, some) if start_from is not None else None
     callbacks = _callbacks(recipe, out, report)
     if progress and is_first_process():
         callbacks.insert(0, EpochBar())  # before the history, which reports the epoch

@@ -1,0 +1,76 @@
+"""A model file is a network again: it answers as before, and its norms are ready to be trained."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import bars
+from mien.errors import FileError, InputError, NotFound
+from mien.lab.export import export
+from mien.lab.exported import Exported, open_trained
+from mien.lab.runs import Run
+from mien.lab.saved import Saved, save
+from mien.lab.training import train
+from mien.measuring.faceset import FaceSet
+from mien.reading.recognizer import load_model
+from mien.recipes import RECIPES, override
+
+FACES = bars(70)[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images, labels = bars(140)
+    splits = np.array(["Training"] * 105 + ["PublicTest"] * 35)
+    faces = FaceSet(images, labels, splits, np.arange(140), None, "0" * 64, "small.csv")
+    changes = {"epochs": "2", "batch": "14", "votes": "0", "drop_non_faces": "false"}
+    return train(override(RECIPES["mien-small"], changes), faces, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_a_float_model_answers_as_the_run_it_came_from(run: Path, tmp_path: Path) -> None:
+    network = Exported(export(run, tmp_path / "model.onnx"), FACES)
+    np.testing.assert_allclose(network.logits(FACES), Run(run).logits(FACES), atol=1e-4)
+    with torch.no_grad():
+        learning = network.classifier.train()(torch.from_numpy(FACES)).numpy()
+    np.testing.assert_allclose(learning, Run(run).logits(FACES), atol=0.1)  # a batch tells what the norms were given
+
+
+def test_the_model_that_ships_answers_nearly_as_its_eight_bits() -> None:
+    patches = np.random.default_rng(0).integers(40, 216, (200, 6, 6), dtype=np.uint8)
+    soft = np.stack([cv2.resize(patch, (48, 48), interpolation=cv2.INTER_CUBIC) for patch in patches])
+    expected, network = load_model("mien-small").logits(soft), Exported("mien-small", soft)
+    assert np.abs(network.logits(soft) - expected).mean() < 0.1 * expected.std()
+    with torch.no_grad():
+        learning = network.classifier.train()(torch.from_numpy(soft)).numpy()
+    np.testing.assert_allclose(learning, network.logits(soft), atol=0.5)
+    assert network.classifier.recipe.name in RECIPES
+
+
+def test_training_goes_on_from_the_model_that_ships(small_faces: FaceSet, tmp_path: Path) -> None:
+    recipe = override(RECIPES["mien-small"], {"epochs": "1", "votes": "0", "ema": "0", "batch": "14"})
+    still = train(override(recipe, {"optimizer.lr": "1e-12"}), small_faces, tmp_path / "run", start_from="mien-small")
+    images = small_faces.split("PublicTest").images
+    expected = load_model("mien-small").logits(images)
+    assert np.abs(Run(still).logits(images) - expected).mean() < 0.25 * expected.std()
+
+
+def test_ensembles_and_other_networks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not one network.*of an ensemble name a member"):
+        Exported("mien-base", FACES)
+    with pytest.raises(NotFound, match="mien-smal"):
+        Exported("mien-smal", FACES)
+
+
+def test_whatever_was_trained_can_be_opened(run: Path, tmp_path: Path) -> None:
+    pair, _ = save(run, tmp_path / "pair.json")
+    kinds = {Run: run, Saved: pair, Exported: export(run, tmp_path / "model.onnx")}
+    for kind, source in kinds.items():
+        found = open_trained(source, FACES)
+        assert isinstance(found, kind)
+        np.testing.assert_allclose(found.logits(FACES), Run(run).logits(FACES), atol=1e-4)
+    with pytest.raises(FileError, match="no checkpoint"):
+        open_trained(tmp_path / "missing", FACES)
