@@ -60,8 +60,8 @@ def time_ours(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> 
 
     import lightning as L
 
+    from mien.lab.batches import FaceData
     from mien.lab.module import Classifier
-    from mien.lab.training import FaceData
     from mien.measuring.faceset import FaceSet
     from mien.recipes import RECIPES, Constant, Protocol
 

@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
+from mien.lab.batches import HELD_OUT, divide
 from mien.lab.runs import Run
-from mien.lab.training import HELD_OUT, TrainOptions, divide, train
+from mien.lab.training import TrainOptions, train
 from mien.measuring.data import load
 from mien.measuring.evaluation import Report, evaluate, markdown_table, predict, write_predictions
 from mien.measuring.faceset import FaceSet

@@ -36,9 +36,9 @@ def worker(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
+    from mien.lab.batches import FaceData
     from mien.lab.module import Classifier
     from mien.lab.spread import WholeBatchNorms
-    from mien.lab.training import FaceData
     from mien.measuring.data import load
     from mien.recipes import RECIPES as ALL
     from mien.recipes import Constant, Protocol

@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mien.errors import InputError
-from mien.lab import training
+from mien.lab import batches
 from mien.lab.networks import NETWORKS
 from mien.lab.runs import Run
 from mien.lab.spread import Spread, places
@@ -63,7 +63,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
     exec(TINY, names)
     monkeypatch.setitem(NETWORKS, "tiny", names["tiny"])
-    monkeypatch.setattr(training, "VALIDATION_BATCH", 8)
+    monkeypatch.setattr(batches, "VALIDATION_BATCH", 8)
 
 
 def program(folder: Path, recipe: Recipe, data: Path, out: Path, after: str = "") -> list[str]:
@@ -72,7 +72,7 @@ def program(folder: Path, recipe: Recipe, data: Path, out: Path, after: str = ""
         f"""
         import os, shutil
         from pathlib import Path
-        from mien.lab import training
+        from mien.lab import batches, training
         from mien.lab.networks import NETWORKS
         from mien.measuring.data import load
         from mien.recipes import Recipe
@@ -83,7 +83,7 @@ def program(folder: Path, recipe: Recipe, data: Path, out: Path, after: str = ""
 
         Path(f"pid{{os.environ.get('LOCAL_RANK', 0)}}").write_text(str(os.getpid()))
         NETWORKS["tiny"] = tiny
-        training.VALIDATION_BATCH = 8
+        batches.VALIDATION_BATCH = 8
         training.train(
             Recipe.from_json({recipe.to_json()!r}), load({str(data)!r}), {str(out)!r},
             options=training.TrainOptions(devices=2), begin=print, report=report,

@@ -25,13 +25,15 @@ from lightning.pytorch.callbacks import Callback
 
 from mien.errors import Damaged, FileError, InputError, NotFound, TrainingDiverged
 from mien.expressions import Labels
+from mien.lab.batches import FaceData, divide
+from mien.lab.callbacks import moving_average
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.lab.saved import save
-from mien.lab.training import FaceData, TrainOptions, check_start, divide, moving_average, train, validation_split
+from mien.lab.training import TrainOptions, check_start, train
 from mien.measuring.evaluation import evaluate
 from mien.measuring.faceset import FaceSet
-from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Protocol, Recipe, Stopping, override
+from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Recipe, Stopping, override
 
 TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
 
@@ -375,61 +377,6 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(small_csv: Path, tmp_path: P
     assert Run(run, "last").history()
 
 
-@pytest.mark.parametrize(
-    ("name", "training", "choosing"),
-    [
-        ("mien-small", range(98), range(98, 126)),
-        ("alexnet", range(88), range(88, 98)),  # the last tenth of Training
-        ("paul", range(100), range(100, 126)),  # Training + PublicTest in order, the last fifth held out
-    ],
-)
-def test_protocols_divide_as_published(
-    name: str, training: range, choosing: range, small_faces: FaceSet
-) -> None:
-    divided = divide(small_faces, RECIPES[name])
-    assert divided.images is small_faces.images
-    assert divided.split("Training").rows.tolist() == list(training)
-    assert divided.split(validation_split(RECIPES[name])).rows.tolist() == list(choosing)
-
-
-def test_the_workshop_holds_out_a_random_tenth(small_faces: FaceSet) -> None:
-    divided = divide(small_faces, RECIPES["workshop"])
-    held = divided.split("held-out").rows
-    assert len(held) == 10
-    assert held.tolist() != list(range(88, 98))
-    assert set(held) | set(divided.split("Training").rows) == set(range(98))
-    assert divide(small_faces, RECIPES["workshop"]).split("held-out").rows.tolist() == held.tolist()
-
-
-def test_non_faces_are_left_out_where_the_recipe_says(small_faces: FaceSet) -> None:
-    assert small_faces.votes is not None
-    small_faces.votes[3] = [0] * 9 + [10]
-    assert divide(small_faces, RECIPES["mien-small"]).splits[3] == ""
-    assert divide(small_faces, RECIPES["mien-small-plain"]).splits[3] == "Training"
-
-
-def test_what_a_protocol_lacks_is_named(small_faces: FaceSet) -> None:
-    with pytest.raises(NotFound, match="PublicTest.*Training"):
-        divide(small_faces.split("Training"), RECIPES["mien-small"])
-    with pytest.raises(InputError, match="has none; name the FER"):
-        divide(dataclasses.replace(small_faces, votes=None), RECIPES["mien-small"])
-    blind = dataclasses.replace(RECIPES["workshop"], protocol=Protocol(select="PrivateTest"))
-    with pytest.raises(InputError, match="14 of 14 PrivateTest rows have no label"):
-        divide(small_faces, blind)
-
-
-def test_ferplus_rows_train_and_choose(small_faces: FaceSet) -> None:
-    assert small_faces.votes is not None
-    small_faces.votes[[3, 100]] = [0, 5, 0, 5, 0, 0, 0, 0, 0, 0]  # no majority
-    small_faces.votes[4] = [0] * 8 + [10, 0]
-    divided = divide(small_faces, quick(labels="ferplus"))
-    assert set(range(126)) - set(divided.rows.tolist()) == {3, 4, 100}
-    assert set(divided.labels) == {6}  # all others vote neutral
-    assert set(range(126)) - set(divide(small_faces, quick(labels="ferplus-votes")).rows.tolist()) == {4}
-    with pytest.raises(InputError, match="name the FER"):
-        divide(dataclasses.replace(small_faces, votes=None), quick(labels="ferplus", votes=0.0))
-
-
 @pytest.mark.parametrize("labels", ["ferplus", "ferplus-votes"])
 def test_ferplus_labels_are_learned(labels: Labels, finished: Path, tmp_path: Path) -> None:
     """The bar that means a label has nine votes for another expression, and two for contempt."""
@@ -451,23 +398,6 @@ def test_ferplus_labels_are_learned(labels: Labels, finished: Path, tmp_path: Pa
     student = quick(labels="fer2013", votes=0.0, distil=0.5)
     with pytest.raises(InputError, match=f"has 7 labels, but its teacher 'mien-small-{labels}' has not"):
         Classifier(student, [run.classifier])
-
-
-def test_soft_labels_leave_what_the_votes_say() -> None:
-    module = Classifier(quick(labels="ferplus-votes", votes=0.0, label_smoothing=0.0))
-    answers = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3]])
-    shares = torch.tensor([[0.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.75]])
-    expected = -(0.25 * np.log(0.1) + 0.75 * np.log(0.3))
-    assert float(module.loss(answers.log(), shares, torch.zeros(1, 10))) == pytest.approx(expected, rel=1e-5)
-
-
-def test_networks_and_losses_of_seven_labels_refuse_eight() -> None:
-    with pytest.raises(InputError, match="network 'paul' has seven outputs"):
-        Classifier(dataclasses.replace(RECIPES["paul"], labels="ferplus"))
-    with pytest.raises(InputError, match="network 'workshop' has seven outputs"):
-        Classifier(dataclasses.replace(RECIPES["workshop"], votes=1.0))
-    with pytest.raises(InputError, match="one label a face, not votes"):
-        Classifier(quick(labels="ferplus-votes", loss="binary_cross_entropy"))
 
 
 def test_another_recipe_is_refused_by_name(finished: Path, small_faces: FaceSet) -> None:
@@ -498,24 +428,6 @@ def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSe
         train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[other], resume=True)
 
 
-def test_teachers_answer_for_the_picture_before_noise_and_blur() -> None:
-    shown: list[torch.Tensor] = []
-    plain = dataclasses.replace(TINY.augment, **dict.fromkeys(("flip", "degrees", "translate", "scale"), 0.0))
-    plain = dataclasses.replace(plain, brightness=0.0, contrast=0.0, erase=0.0, noise=0.2)
-    teacher = Classifier(TINY).eval()
-    module = Classifier(quick(augment=plain, distil=0.5), [teacher])
-    strategy = SimpleNamespace(reduce=lambda value, **_: value)
-    module.trainer = SimpleNamespace(num_training_batches=9, barebones=True, strategy=strategy)
-    for classifier in (teacher, module):
-        classifier.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
-    images = torch.randint(0, 256, (14, 48, 48), dtype=torch.uint8)
-    module.training_step((images, torch.zeros(14, dtype=torch.int64), torch.ones(14, 10)), 1)
-    noisy, clean = shown
-    expected = (images[:, None].float() / 255 - TINY.mean) / TINY.std
-    torch.testing.assert_close(clean, expected)
-    assert (noisy != clean).flatten(1).any(1).sum() in range(1, 14)
-
-
 @pytest.mark.parametrize("network", ["mien-small", "mien-base"])
 def test_a_run_begins_with_the_weights_of_another(
     finished: Path, small_faces: FaceSet, tmp_path: Path, network: str
@@ -537,59 +449,3 @@ def test_weights_that_do_not_fit_are_refused_by_name(finished: Path, small_faces
     recipe = dataclasses.replace(Run(finished).recipe, network="resnet18")
     with pytest.raises(InputError, match="network 'resnet18' cannot begin with the weights of 'mien-small'.*shallower"):
         train(recipe, small_faces, tmp_path / "run", start_from=finished)
-
-
-def test_fetched_batches_are_those_of_the_device(small_faces: FaceSet) -> None:
-    recipe = RECIPES["mien-small"]
-    divided = divide(small_faces, recipe)
-    place = SimpleNamespace(
-        current_epoch=3, world_size=2, global_rank=1, strategy=SimpleNamespace(root_device=torch.device("cpu"))
-    )
-    whole, fetched = FaceData(divided, recipe), FaceData(divided, recipe, resident=1000)
-    for data in (whole, fetched):
-        data.trainer = place  # type: ignore[assignment]
-        data.setup("fit")
-    for loader in ("train_dataloader", "val_dataloader"):
-        one, other = list(getattr(whole, loader)()), list(getattr(fetched, loader)())
-        assert len(one) == len(other) > 0
-        for batch, same in zip(one, other, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell its memory")
-def test_a_large_data_set_stays_in_its_file(tmp_path: Path) -> None:
-    """An epoch's batches of 300 MB of faces, more than a process may have when they stay: it gains less than 50 MB."""
-    rows = 130_000
-    np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(rows, 48, 48)).flush()
-    np.save(tmp_path / "labels.npy", np.zeros(rows, np.int8))
-    np.save(tmp_path / "splits.npy", np.array(["Training"] * 100_000 + ["PublicTest"] * 30_000))
-    program = f"""
-import re, sys, torch
-from pathlib import Path
-from types import SimpleNamespace
-from mien.lab.training import FaceData, divide
-from mien.measuring.data import load
-from mien.recipes import RECIPES
-
-def memory():
-    return int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000
-
-before = memory()
-recipe = RECIPES["mien-small-plain"]
-data = FaceData(divide(load({str(tmp_path)!r}), recipe), recipe, resident=int(sys.argv[1]))
-data.trainer = SimpleNamespace(
-    current_epoch=0, world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cpu"))
-)
-data.setup("fit")
-seen = sum(len(batch[0]) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)
-print(seen, memory() - before)
-"""
-    gains = []
-    for resident in (1 << 30, 1 << 20):
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(resident)], capture_output=True, text=True, check=True
-        )
-        seen, gain = done.stdout.split()
-        assert int(seen) == rows
-        gains.append(float(gain))
-    assert gains[0] > 250 > 50 > gains[1]

@@ -1,18 +1,15 @@
-"""Recipe + FaceSet -> run folder. The whole data set is one tensor on each device, or stays in its file where it is
-larger than `IN_MEMORY`; there are no worker processes that fetch it.
+"""Recipe + FaceSet -> run folder.
 
 A run folder holds recipe.json, environment.json, history.csv (a line an epoch), tensorboard/, checkpoints/best.ckpt
 and last.ckpt, and at the end report.json, report.md, curves.png, confusion.png, reliability.png and coverage.png.
 """
 
-import csv
 import json
-import math
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,16 +19,14 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import callbacks as lightning
-from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.progress import Progress
-from torch import Tensor
 
-from mien.errors import Damaged, FileError, InputError, NotFound
-from mien.expressions import FERPLUS, answers
+from mien.errors import Damaged, FileError, InputError
+from mien.expressions import answers
+from mien.lab.batches import HELD_OUT, FaceData, divide, validation_split
+from mien.lab.callbacks import EpochBar, History, callbacks
 from mien.lab.exported import FACES, open_trained
 from mien.lab.module import Classifier, check_network
 from mien.lab.networks import inherit
@@ -39,13 +34,9 @@ from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
-from mien.measuring.faceset import IN_MEMORY, FaceSet
-from mien.measuring.ferplus import relabelled, targets
+from mien.measuring.faceset import FaceSet
 from mien.recipes import Checked, Recipe
 from mien.storage import need_file, parse_json, write_whole
-
-VALIDATION_BATCH = 512
-NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,232 +54,6 @@ class TrainOptions(Checked):
     nodes: Annotated[int, "[1, inf)"] | Literal["auto"] = "auto"
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     limit: Annotated[float, "(0, 1]"] = 1.0
-
-
-HELD_OUT = "held-out"
-
-
-def validation_split(recipe: Recipe) -> str:
-    """The name of the rows that choose the epoch: a split of the data, or "held-out" for a share of it."""
-    return recipe.protocol.select if isinstance(recipe.protocol.select, str) else HELD_OUT
-
-
-def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
-    """The data set with each row's role in a run as its split.
-
-    Args:
-        faces: The data set.
-        recipe: Whose protocol and seed divide it.
-        limit: Share of each part that is kept, in (0, 1]; the same rows for the same seed.
-
-    Returns:
-        All rows, not copied; their split is "Training" (they train), `validation_split(recipe)` (they choose) or ""
-        (the run does not use them).
-
-    Raises:
-        NotFound: The data lacks a split that the protocol needs.
-        InputError: A part has too few rows or unlabelled ones, or the recipe needs votes and there are none.
-    """
-    protocol, chosen = recipe.protocol, validation_split(recipe)
-    for name in protocol.train:
-        faces.split(name)  # names the missing split and those that exist
-    if chosen != HELD_OUT:
-        try:
-            faces.split(chosen)
-        except NotFound as error:
-            share = "to choose the epoch by a share of the training rows: --set protocol.select=0.1"
-            raise NotFound(f"{error}; {share}") from error
-    if recipe.votes and faces.votes is None:
-        raise InputError(
-            f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "
-            "(--ferplus fer2013new.csv), set their weight to 0 (--set votes=0), or use a recipe without them"
-        )
-    faces = relabelled(faces, recipe.labels)
-    generator = np.random.default_rng(recipe.seed)
-    train = np.flatnonzero(np.isin(faces.splits, protocol.train))
-    if isinstance(protocol.select, str):
-        held = np.flatnonzero(faces.splits == chosen)
-    elif protocol.held_out == "random":
-        order = generator.permutation(train)
-        held, train = np.split(order, [math.ceil(len(train) * protocol.select)])
-    else:
-        train, held = np.split(train, [math.floor(len(train) * (1 - protocol.select))])
-    if recipe.drop_non_faces and faces.votes is not None:
-        train = train[faces.votes[train, FERPLUS.index("NF")] < NON_FACE_VOTES]
-    roles = np.zeros(len(faces), f"<U{max(len(chosen), 8)}")
-    for part, role in ((train, "Training"), (held, chosen)):
-        kept = part if limit == 1 else generator.permutation(part)[: round(len(part) * limit)]
-        if len(kept) < 2:
-            raise InputError(f"{len(kept)} {role} rows are left for recipe {recipe.name!r}; at least 2 are needed")
-        if unlabelled := int((faces.labels[kept] < 0).sum()):
-            raise InputError(f"{unlabelled:,} of {len(kept):,} {role} rows have no label; training needs labels")
-        roles[kept] = role
-    return replace(faces, splits=roles)
-
-
-class Fetched:
-    """Rows of images that stay where they are, in a file as a rule; a batch is brought to the device when asked for."""
-
-    def __init__(self, images: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
-        self.images, self.rows, self.device = images, rows, device
-
-    def __getitem__(self, part: Tensor) -> Tensor:
-        return torch.from_numpy(self.images[self.rows[part.cpu().numpy()]]).to(self.device)
-
-
-class Batches:
-    """Batches of one tensor set: (images uint8, targets int64 or float32, votes float32), each of a part's rows."""
-
-    def __init__(self, tensors: tuple[Tensor | Fetched, Tensor, Tensor], parts: Sequence[Tensor]) -> None:
-        self.tensors = tensors
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        return (tuple(tensor[part] for tensor in self.tensors) for part in self.parts)
-
-
-class FaceData(L.LightningDataModule):
-    """A divided FaceSet as batches on the device; the training order is drawn anew each epoch from the seed.
-
-    Where several processes share a run, all draw the same order, and each takes its share of every batch.
-
-    Args:
-        divided: What `divide` gives.
-        recipe: Whose batch, seed and protocol to follow.
-        resident: Bytes of images, of all the rows used, that may lie on the device; those of a larger set are fetched
-            batch by batch from where they are.
-    """
-
-    def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = IN_MEMORY) -> None:
-        super().__init__()
-        self.faces, self.recipe, self.resident = divided, recipe, resident
-        self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", validation_split(recipe))]
-        self.tensors: list[tuple[Tensor | Fetched, Tensor, Tensor]] = []
-
-    def setup(self, stage: str) -> None:
-        """Copy both sets to the device, once."""
-        assert self.trainer is not None
-        device, faces = self.trainer.strategy.root_device, self.faces
-        stays = sum(map(len, self.rows)) * faces.images[:1].nbytes > self.resident
-        truth = targets(faces, self.recipe.labels)
-        self.tensors = [
-            (
-                Fetched(faces.images, rows, device) if stays else torch.from_numpy(faces.images[rows]).to(device),
-                torch.from_numpy(truth[rows]).to(device),
-                torch.from_numpy(
-                    np.zeros((len(rows), len(FERPLUS)), np.float32)
-                    if faces.votes is None
-                    else faces.votes[rows].astype(np.float32)
-                ).to(device),
-            )
-            for rows in self.rows
-        ]
-
-    def _batches(self, which: int, parts: Sequence[Tensor]) -> Batches:
-        """This process's share of each part; a part too small for all to have some of it is left out."""
-        assert self.trainer is not None
-        world, rank, device = self.trainer.world_size, self.trainer.global_rank, self.trainer.strategy.root_device
-        return Batches(self.tensors[which], [part[rank::world].to(device) for part in parts if len(part) >= world])
-
-    def train_dataloader(self) -> Batches:
-        """This epoch's shuffled batches."""
-        assert self.trainer is not None
-        seed = self.recipe.seed * 100_000 + self.trainer.current_epoch
-        order = torch.randperm(len(self.rows[0]), generator=torch.Generator().manual_seed(seed))
-        if len(order) % self.recipe.batch == 1:  # a batch norm cannot learn from a batch of one
-            order = order[:-1]
-        return self._batches(0, torch.split(order, self.recipe.batch))
-
-    def val_dataloader(self) -> Batches:
-        """The validation rows in their order, in parts of nearly the same size: each process has some of every one."""
-        order = torch.arange(len(self.rows[1]))
-        return self._batches(1, torch.tensor_split(order, math.ceil(len(order) / VALIDATION_BATCH)))
-
-
-class History(Callback):
-    """One row an epoch, kept in the checkpoint too, so that a resumed run has its whole history."""
-
-    def __init__(self, path: Path, report: Callable[[dict[str, float]], None]) -> None:
-        self.path, self.report = path, report
-        self.rows: list[dict[str, float]] = []
-        self.begun = False  # all that was to be restored is restored
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From here on what fails is the training."""
-        self.begun = True
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add this epoch's row and write the file whole."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"epoch": trainer.current_epoch + 1, "lr": rate, **{k: round(v, 6) for k, v in sorted(metrics.items())}}
-        self.rows.append(row)
-        if trainer.is_global_zero:
-            write_whole(self.path, lambda file: _write_rows(file, self.rows))
-            self.report(row)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of the run that is continued."""
-        self.rows = list(state_dict["rows"])
-
-
-class EpochBar(Callback):
-    """A progress bar on standard error for each epoch, gone when the epoch's row is reported."""
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show a new one."""
-        self.bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
-        name = f"epoch {trainer.current_epoch + 1:3}/{trainer.max_epochs}"
-        self.bar.add_task(name, total=trainer.num_training_batches)
-        self.bar.start()
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        """One batch further."""
-        self.bar.advance(self.bar.task_ids[0])
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take it away."""
-        self.bar.stop()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Take it away, and give the cursor back."""
-        if hasattr(self, "bar"):
-            self.bar.stop()
-
-
-class Stop(EarlyStopping):
-    """Early stopping that ends a resumed run where it had ended, instead of after one more epoch."""
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The epoch that it stopped in is in the checkpoint; the first never is one."""
-        trainer.should_stop = self.stopped_epoch > 0
-
-
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The average, the new weights and the number of updates so far -> the next average.
-
-    The decay grows from 2/11 up to `decay`, so that a short run's average is not the network that it began with.
-    Source: `tf.train.ExponentialMovingAverage` with `num_updates`.
-    """
-
-    def average(old: Tensor, new: Tensor, updates: Tensor) -> Tensor:
-        kept = ((1 + updates) / (10 + updates)).clamp(max=decay)
-        return kept * old + (1 - kept) * new
-
-    return average
-
-
-def _write_rows(file: Any, rows: list[dict[str, float]]) -> None:
-    writer = csv.DictWriter(file, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 def _write_json(value: Any, file: Any) -> None:
@@ -361,10 +126,10 @@ def train(
     some = faces.images[np.flatnonzero(divided.splits == "Training")[:FACES]]
     learned = [open_trained(teacher, some) for teacher in teachers]
     elder = open_trained(start_from, some) if start_from is not None else None
-    callbacks = _callbacks(recipe, out, report)
+    watching = callbacks(recipe, out, report)
     if progress and is_first_process():
-        callbacks.insert(0, EpochBar())  # before the history, which reports the epoch
-    trainer = _trainer(recipe, out, options, callbacks)
+        watching.insert(0, EpochBar())  # before the history, which reports the epoch
+    trainer = _trainer(recipe, out, options, watching)
     spread = Spread.of(recipe, trainer.world_size)
     data = FaceData(divided, recipe)
     spread.check_rows(*map(len, data.rows))
@@ -401,7 +166,7 @@ def train(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it has Ctrl-C ignored from here on
         raise KeyboardInterrupt from None
     except BROKEN as error:
-        if not resume or any(callback.begun for callback in callbacks if isinstance(callback, History)):
+        if not resume or any(callback.begun for callback in watching if isinstance(callback, History)):
             raise
         raise Damaged(f"{last} cannot be gone on from: {error!r}; {_instead_of(last)}") from error
     if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
@@ -475,7 +240,7 @@ def _instead_of(last: Path) -> str:
     return f"copy {last.with_name('best.ckpt')} over it to go on from the best epoch, or start a new run"
 
 
-def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Callback]) -> L.Trainer:
     devices, nodes = places(options.devices, options.nodes)
     cuda = torch.cuda.is_available()
     try:
@@ -486,7 +251,7 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[C
             sync_batchnorm=cuda,  # torch's, which refuses the CPU
             plugins=[] if cuda else [WholeBatchNorms()],
             precision=options.precision,
-            callbacks=callbacks,
+            callbacks=watching,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
             log_every_n_steps=1,
             num_sanity_val_steps=0,
@@ -499,46 +264,6 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, callbacks: list[C
         raise InputError(
             f"{devices} devices with precision {options.precision!r} cannot be had here: {error}"
         ) from error
-
-
-class ModelCheckpoint(lightning.ModelCheckpoint):
-    """Lightning's, but it takes no path from a checkpoint.
-
-    Lightning deletes what these paths name, and in a folder that was moved it forgets the best score. The name is
-    Lightning's too, since it is the key of the state.
-    """
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the best score so far, whose file lies in the folder of this run."""
-        self.best_model_path = self.format_checkpoint_name({})
-        if self.monitor:
-            self.best_model_score = self.kth_value = torch.tensor(float(state_dict["best_model_score"]))
-            self.best_k_models = {self.best_model_path: self.best_model_score}
-            self.kth_best_model_path = self.best_model_path
-
-
-def _callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], None]) -> list[Callback]:
-    monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
-    callbacks: list[Callback] = [
-        History(out / "history.csv", report),
-        ModelCheckpoint(
-            out / "checkpoints",
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_on_train_epoch_end=True,  # else the checkpoint would lack this epoch's row of history
-            enable_version_counter=False,
-        ),
-        # Lightning's own `save_last` writes only when there is a new best.
-        ModelCheckpoint(
-            out / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        ),
-    ]
-    if recipe.ema:
-        callbacks.append(WeightAveraging(avg_fn=moving_average(recipe.ema)))
-    if recipe.stopping:
-        callbacks.append(Stop("val_accuracy", mode="max", patience=recipe.stopping.patience))
-    return callbacks
 
 
 def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:

@@ -1,0 +1,164 @@
+"""Which rows of a data set a run uses for what, and how they come to the device, batch by batch.
+
+The whole data set is one tensor on each device, or stays in its file where it is larger than `IN_MEMORY`; there are no
+worker processes that fetch it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from mien.errors import InputError, NotFound
+from mien.expressions import FERPLUS
+from mien.measuring.faceset import IN_MEMORY, FaceSet
+from mien.measuring.ferplus import relabelled, targets
+from mien.recipes import Recipe
+
+VALIDATION_BATCH = 512
+NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
+HELD_OUT = "held-out"
+
+
+def validation_split(recipe: Recipe) -> str:
+    """The name of the rows that choose the epoch: a split of the data, or "held-out" for a share of it."""
+    return recipe.protocol.select if isinstance(recipe.protocol.select, str) else HELD_OUT
+
+
+def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
+    """The data set with each row's role in a run as its split.
+
+    Args:
+        faces: The data set.
+        recipe: Whose protocol and seed divide it.
+        limit: Share of each part that is kept, in (0, 1]; the same rows for the same seed.
+
+    Returns:
+        All rows, not copied; their split is "Training" (they train), `validation_split(recipe)` (they choose) or ""
+        (the run does not use them).
+
+    Raises:
+        NotFound: The data lacks a split that the protocol needs.
+        InputError: A part has too few rows or unlabelled ones, or the recipe needs votes and there are none.
+    """
+    protocol, chosen = recipe.protocol, validation_split(recipe)
+    for name in protocol.train:
+        faces.split(name)  # names the missing split and those that exist
+    if chosen != HELD_OUT:
+        try:
+            faces.split(chosen)
+        except NotFound as error:
+            share = "to choose the epoch by a share of the training rows: --set protocol.select=0.1"
+            raise NotFound(f"{error}; {share}") from error
+    if recipe.votes and faces.votes is None:
+        raise InputError(
+            f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "
+            "(--ferplus fer2013new.csv), set their weight to 0 (--set votes=0), or use a recipe without them"
+        )
+    faces = relabelled(faces, recipe.labels)
+    generator = np.random.default_rng(recipe.seed)
+    train = np.flatnonzero(np.isin(faces.splits, protocol.train))
+    if isinstance(protocol.select, str):
+        held = np.flatnonzero(faces.splits == chosen)
+    elif protocol.held_out == "random":
+        order = generator.permutation(train)
+        held, train = np.split(order, [math.ceil(len(train) * protocol.select)])
+    else:
+        train, held = np.split(train, [math.floor(len(train) * (1 - protocol.select))])
+    if recipe.drop_non_faces and faces.votes is not None:
+        train = train[faces.votes[train, FERPLUS.index("NF")] < NON_FACE_VOTES]
+    roles = np.zeros(len(faces), f"<U{max(len(chosen), 8)}")
+    for part, role in ((train, "Training"), (held, chosen)):
+        kept = part if limit == 1 else generator.permutation(part)[: round(len(part) * limit)]
+        if len(kept) < 2:
+            raise InputError(f"{len(kept)} {role} rows are left for recipe {recipe.name!r}; at least 2 are needed")
+        if unlabelled := int((faces.labels[kept] < 0).sum()):
+            raise InputError(f"{unlabelled:,} of {len(kept):,} {role} rows have no label; training needs labels")
+        roles[kept] = role
+    return replace(faces, splits=roles)
+
+
+class Fetched:
+    """Rows of images that stay where they are, in a file as a rule; a batch is brought to the device when asked for."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
+        self.images, self.rows, self.device = images, rows, device
+
+    def __getitem__(self, part: Tensor) -> Tensor:
+        return torch.from_numpy(self.images[self.rows[part.cpu().numpy()]]).to(self.device)
+
+
+class Batches:
+    """Batches of one tensor set: (images uint8, targets int64 or float32, votes float32), each of a part's rows."""
+
+    def __init__(self, tensors: tuple[Tensor | Fetched, Tensor, Tensor], parts: Sequence[Tensor]) -> None:
+        self.tensors = tensors
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return (tuple(tensor[part] for tensor in self.tensors) for part in self.parts)
+
+
+class FaceData(L.LightningDataModule):
+    """A divided FaceSet as batches on the device; the training order is drawn anew each epoch from the seed.
+
+    Where several processes share a run, all draw the same order, and each takes its share of every batch.
+
+    Args:
+        divided: What `divide` gives.
+        recipe: Whose batch, seed and protocol to follow.
+        resident: Bytes of images, of all the rows used, that may lie on the device; those of a larger set are fetched
+            batch by batch from where they are.
+    """
+
+    def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = IN_MEMORY) -> None:
+        super().__init__()
+        self.faces, self.recipe, self.resident = divided, recipe, resident
+        self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", validation_split(recipe))]
+        self.tensors: list[tuple[Tensor | Fetched, Tensor, Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Copy both sets to the device, once."""
+        assert self.trainer is not None
+        device, faces = self.trainer.strategy.root_device, self.faces
+        stays = sum(map(len, self.rows)) * faces.images[:1].nbytes > self.resident
+        truth = targets(faces, self.recipe.labels)
+        self.tensors = [
+            (
+                Fetched(faces.images, rows, device) if stays else torch.from_numpy(faces.images[rows]).to(device),
+                torch.from_numpy(truth[rows]).to(device),
+                torch.from_numpy(
+                    np.zeros((len(rows), len(FERPLUS)), np.float32)
+                    if faces.votes is None
+                    else faces.votes[rows].astype(np.float32)
+                ).to(device),
+            )
+            for rows in self.rows
+        ]
+
+    def _batches(self, which: int, parts: Sequence[Tensor]) -> Batches:
+        """This process's share of each part; a part too small for all to have some of it is left out."""
+        assert self.trainer is not None
+        world, rank, device = self.trainer.world_size, self.trainer.global_rank, self.trainer.strategy.root_device
+        return Batches(self.tensors[which], [part[rank::world].to(device) for part in parts if len(part) >= world])
+
+    def train_dataloader(self) -> Batches:
+        """This epoch's shuffled batches."""
+        assert self.trainer is not None
+        seed = self.recipe.seed * 100_000 + self.trainer.current_epoch
+        order = torch.randperm(len(self.rows[0]), generator=torch.Generator().manual_seed(seed))
+        if len(order) % self.recipe.batch == 1:  # a batch norm cannot learn from a batch of one
+            order = order[:-1]
+        return self._batches(0, torch.split(order, self.recipe.batch))
+
+    def val_dataloader(self) -> Batches:
+        """The validation rows in their order, in parts of nearly the same size: each process has some of every one."""
+        order = torch.arange(len(self.rows[1]))
+        return self._batches(1, torch.tensor_split(order, math.ceil(len(order) / VALIDATION_BATCH)))

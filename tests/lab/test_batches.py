@@ -1,0 +1,132 @@
+"""Which rows train and which choose, and batches that are the same wherever the images lie."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mien.errors import InputError, NotFound
+from mien.lab.batches import FaceData, divide, validation_split
+from mien.measuring.faceset import FaceSet
+from mien.recipes import RECIPES, Protocol, Recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "training", "choosing"),
+    [
+        ("mien-small", range(98), range(98, 126)),
+        ("alexnet", range(88), range(88, 98)),  # the last tenth of Training
+        ("paul", range(100), range(100, 126)),  # Training + PublicTest in order, the last fifth held out
+    ],
+)
+def test_protocols_divide_as_published(
+    name: str, training: range, choosing: range, small_faces: FaceSet
+) -> None:
+    divided = divide(small_faces, RECIPES[name])
+    assert divided.images is small_faces.images
+    assert divided.split("Training").rows.tolist() == list(training)
+    assert divided.split(validation_split(RECIPES[name])).rows.tolist() == list(choosing)
+
+
+def test_the_workshop_holds_out_a_random_tenth(small_faces: FaceSet) -> None:
+    divided = divide(small_faces, RECIPES["workshop"])
+    held = divided.split("held-out").rows
+    assert len(held) == 10
+    assert held.tolist() != list(range(88, 98))
+    assert set(held) | set(divided.split("Training").rows) == set(range(98))
+    assert divide(small_faces, RECIPES["workshop"]).split("held-out").rows.tolist() == held.tolist()
+
+
+def test_non_faces_are_left_out_where_the_recipe_says(small_faces: FaceSet) -> None:
+    assert small_faces.votes is not None
+    small_faces.votes[3] = [0] * 9 + [10]
+    assert divide(small_faces, RECIPES["mien-small"]).splits[3] == ""
+    assert divide(small_faces, RECIPES["mien-small-plain"]).splits[3] == "Training"
+
+
+def test_what_a_protocol_lacks_is_named(small_faces: FaceSet) -> None:
+    with pytest.raises(NotFound, match="PublicTest.*Training.*--set protocol.select=0.1"):
+        divide(small_faces.split("Training"), RECIPES["mien-small"])
+    with pytest.raises(InputError, match="has none; name the FER"):
+        divide(dataclasses.replace(small_faces, votes=None), RECIPES["mien-small"])
+    blind = dataclasses.replace(RECIPES["workshop"], protocol=Protocol(select="PrivateTest"))
+    with pytest.raises(InputError, match="14 of 14 PrivateTest rows have no label"):
+        divide(small_faces, blind)
+
+
+def small(**changes: object) -> Recipe:
+    return dataclasses.replace(RECIPES["mien-small"], **changes)
+
+
+def test_ferplus_rows_train_and_choose(small_faces: FaceSet) -> None:
+    assert small_faces.votes is not None
+    small_faces.votes[[3, 100]] = [0, 5, 0, 5, 0, 0, 0, 0, 0, 0]  # no majority
+    small_faces.votes[4] = [0] * 8 + [10, 0]
+    divided = divide(small_faces, small(labels="ferplus"))
+    assert set(range(126)) - set(divided.rows.tolist()) == {3, 4, 100}
+    assert set(divided.labels) == {6}  # all others vote neutral
+    assert set(range(126)) - set(divide(small_faces, small(labels="ferplus-votes")).rows.tolist()) == {4}
+    with pytest.raises(InputError, match="name the FER"):
+        divide(dataclasses.replace(small_faces, votes=None), small(labels="ferplus", votes=0.0))
+
+
+def test_fetched_batches_are_those_of_the_device(small_faces: FaceSet) -> None:
+    recipe = RECIPES["mien-small"]
+    divided = divide(small_faces, recipe)
+    place = SimpleNamespace(
+        current_epoch=3, world_size=2, global_rank=1, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+    )
+    whole, fetched = FaceData(divided, recipe), FaceData(divided, recipe, resident=1000)
+    for data in (whole, fetched):
+        data.trainer = place  # type: ignore[assignment]
+        data.setup("fit")
+    for loader in ("train_dataloader", "val_dataloader"):
+        one, other = list(getattr(whole, loader)()), list(getattr(fetched, loader)())
+        assert len(one) == len(other) > 0
+        for batch, same in zip(one, other, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell its memory")
+def test_a_large_data_set_stays_in_its_file(tmp_path: Path) -> None:
+    """An epoch's batches of 300 MB of faces, more than a process may have when they stay: it gains less than 50 MB."""
+    rows = 130_000
+    np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(rows, 48, 48)).flush()
+    np.save(tmp_path / "labels.npy", np.zeros(rows, np.int8))
+    np.save(tmp_path / "splits.npy", np.array(["Training"] * 100_000 + ["PublicTest"] * 30_000))
+    program = f"""
+import re, sys, torch
+from pathlib import Path
+from types import SimpleNamespace
+from mien.lab.batches import FaceData, divide
+from mien.measuring.data import load
+from mien.recipes import RECIPES
+
+def memory():
+    return int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000
+
+before = memory()
+recipe = RECIPES["mien-small-plain"]
+data = FaceData(divide(load({str(tmp_path)!r}), recipe), recipe, resident=int(sys.argv[1]))
+data.trainer = SimpleNamespace(
+    current_epoch=0, world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+)
+data.setup("fit")
+seen = sum(len(batch[0]) for loader in (data.train_dataloader(), data.val_dataloader()) for batch in loader)
+print(seen, memory() - before)
+"""
+    gains = []
+    for resident in (1 << 30, 1 << 20):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(resident)], capture_output=True, text=True, check=True
+        )
+        seen, gain = done.stdout.split()
+        assert int(seen) == rows
+        gains.append(float(gain))
+    assert gains[0] > 250 > 50 > gains[1]
