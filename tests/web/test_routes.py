@@ -47,6 +47,17 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(server: Running) ->
         assert (answer.status_code, answer.json()["error"]["code"]) == (422, "too_many_pixels")
 
 
+def test_many_images_share_the_pixels_of_a_request(server: Running) -> None:
+    large = encoded(Image.new("L", (1000, 1000)), "PNG")
+    files = [("image", (f"{n}.png", large)) for n in range(12)]
+    photos = server.http.post("/v1/read", files=files).json()["photos"]
+    refused = [photo["error"] for photo in photos if "error" in photo]
+    assert 4 <= len(photos) - len(refused) <= 4 + 8  # threads that look at what is left at the same time
+    assert {error["code"] for error in refused} == {"too_many_pixels"}
+    assert all("4,000,000 pixels together" in error["message"] for error in refused)
+    assert "several requests" in refused[0]["hint"]
+
+
 def test_cropped_faces_have_the_offline_answer(server: Running) -> None:
     """The one rule of preprocessing: a face of a data set, sent as a file, is read as an evaluation reads it."""
     faces = np.random.default_rng(0).integers(0, 256, (5, 48, 48)).astype(np.uint8)

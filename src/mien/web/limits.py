@@ -8,6 +8,9 @@ from mien.errors import Damaged, MienError, NotAnImage, TooManyPixels
 HEAD = 32_768
 """Bytes of a request's head at most."""
 
+TOGETHER = 4
+"""The images of a request may have so many times the pixels of one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -15,7 +18,7 @@ class Limits:
 
     Attributes:
         body: Bytes of a request's body, and of a frame of a stream.
-        pixels: Width times height of an image.
+        pixels: Width times height of an image; those of one request may have four times as many together.
         images: Images in one request.
         waiting: Requests that are worked on or wait; beyond, new ones are refused.
         streams: Open streams.
@@ -71,3 +74,27 @@ def of_image(error: MienError) -> Refusal:
     if isinstance(error, Damaged):
         return Refusal(422, "damaged_image", str(error), "open the image in a viewer and save it again")
     return Refusal(422, "unreadable_image", str(error), "convert the image to JPEG or PNG")
+
+
+class Allowance:
+    """What is left of the pixels that the images of one request may have together.
+
+    A kilobyte can unpack to fifty million pixels, and a request may hold dozens of them.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.each, self.together = limits.pixels, TOGETHER * limits.pixels
+        self.left = self.together
+
+    @property
+    def next(self) -> int:
+        """Pixels that the next image may have."""
+        return max(1, min(self.each, self.left))
+
+    def refusal(self, error: TooManyPixels) -> Refusal:
+        """For an image of more than that."""
+        if self.next == self.each:
+            return of_image(error)
+        message = f"the images of a request may have {self.together:,} pixels together, and these have more"
+        hint = "send them in several requests, scale them down, or start the server with a larger --max-pixels"
+        return Refusal(422, "too_many_pixels", message, hint)

@@ -13,13 +13,13 @@ from mien.expressions import EXPRESSIONS
 from mien.reading.tables import Photo, to_object
 from mien.web import schemas
 from mien.web.bodies import Upload, uploads
-from mien.web.limits import Refusal
+from mien.web.limits import Allowance, Refusal
 from mien.web.metrics import CONTENT_TYPE
 from mien.web.service import Service
 from mien.web.stream import serve_stream
 
 Responses = dict[int | str, dict[str, Any]]
-Read = Callable[[bytes, str], Awaitable[Photo]]
+Read = Callable[[bytes, str, Allowance], Awaitable[Photo]]
 
 _PICTURE = {"type": "string", "format": "binary"}
 _FILES = {"type": "object", "properties": {"image": {"type": "array", "items": _PICTURE, "minItems": 1}},
@@ -134,7 +134,8 @@ async def _work(service: Service, request: Request, source: str, read: Read) -> 
         with service.admitted():
             async with asyncio.timeout(seconds):
                 came = await uploads(request, service.limits, source)
-                return await asyncio.gather(*(_one(image, read) for image in came.images)), came.several
+                allowance = Allowance(service.limits)
+                return await asyncio.gather(*(_one(image, read, allowance) for image in came.images)), came.several
     except TimeoutError as error:
         raise _late(seconds, sent=came is not None) from error
 
@@ -147,11 +148,11 @@ class Failure:
     refusal: Refusal
 
 
-async def _one(image: Upload, read: Read) -> Photo | Failure:
+async def _one(image: Upload, read: Read, allowance: Allowance) -> Photo | Failure:
     if isinstance(image.content, Refusal):
         return Failure(image.source, image.content)
     try:
-        return await read(image.content, image.source)
+        return await read(image.content, image.source, allowance)
     except Refusal as refusal:
         return Failure(image.source, refusal)
 

@@ -13,13 +13,13 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import MienError
+from mien.errors import MienError, TooManyPixels
 from mien.reading.faces import Face
 from mien.reading.images import grey, open_image, resize
 from mien.reading.recognizer import SIDE, Recognizer, need_seven
 from mien.reading.tables import Photo
 from mien.web.batching import Batcher, Faces, Rows
-from mien.web.limits import Limits, Refusal, of_image
+from mien.web.limits import Allowance, Limits, Refusal, of_image
 from mien.web.metrics import Metrics
 
 T = TypeVar("T")
@@ -88,15 +88,15 @@ class Service:
         """Do something slow in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def read(self, content: bytes, source: str) -> Photo:
-        """Find and read the faces of one encoded image.
+    async def read(self, content: bytes, source: str, allowance: Allowance | None = None) -> Photo:
+        """Find and read the faces of one encoded image, which takes its pixels from the allowance of its request.
 
         Raises:
             Refusal: It cannot be read.
         """
 
         def find() -> tuple[list[Face], Faces, tuple[int, ...]]:
-            image = self._open(content)
+            image = self._open(content, allowance)
             return *self.recognizer.find_faces(image), image.shape
 
         with self._batcher.announced():
@@ -105,7 +105,7 @@ class Service:
         self.metrics.faces.inc(len(faces))
         return self._photo(source, shape, faces, crops, rows)
 
-    async def read_crop(self, content: bytes, source: str) -> Photo:
+    async def read_crop(self, content: bytes, source: str, allowance: Allowance | None = None) -> Photo:
         """Read one encoded image that is a face and nothing else: its edge is the face's box.
 
         Raises:
@@ -113,7 +113,7 @@ class Service:
         """
 
         def cut() -> tuple[Faces, tuple[int, ...]]:
-            image = self._open(content)
+            image = self._open(content, allowance)
             same = image.shape[:2] == (SIDE, SIDE)
             return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
 
@@ -131,11 +131,16 @@ class Service:
         ]
         return Photo(source, width, height, self.recognizer.name, readings)
 
-    def _open(self, content: bytes) -> UInt8[np.ndarray, "H W 3"]:
+    def _open(self, content: bytes, allowance: Allowance | None) -> UInt8[np.ndarray, "H W 3"]:
+        allowance = allowance or Allowance(self.limits)
         try:
-            return open_image(content, max_pixels=self.limits.pixels)
+            image = open_image(content, max_pixels=allowance.next)
+        except TooManyPixels as error:
+            raise allowance.refusal(error) from error
         except MienError as error:
             raise of_image(error) from error
+        allowance.left -= image.shape[0] * image.shape[1]
+        return image
 
 
 def _busy(message: str, option: str) -> Refusal:
