@@ -1,9 +1,11 @@
 """Many clients at once: answers never mix, and nobody is admitted beyond the limit."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 from serving import COLLINS, Running, Stuck, serving, two_faces, variations
 
@@ -54,6 +56,30 @@ def batches(server: Running) -> float:
     """Mean faces a run of the network."""
     lines = dict(line.rsplit(" ", 1) for line in server.http.get("/metrics").text.splitlines() if line[0] != "#")
     return float(lines["mien_batch_faces_sum"]) / float(lines["mien_batch_faces_count"])
+
+
+@pytest.mark.parametrize(("large", "expected"), [(1_000, 1), (1_000_000, 2)])
+def test_large_images_are_decoded_one_at_a_time(large: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, most = set(), 0
+
+    def slow(content: bytes, **options: int) -> np.ndarray:
+        nonlocal most
+        at_work.add(content)
+        most = max(most, len(at_work))
+        time.sleep(0.1)
+        at_work.remove(content)
+        return open_image(content, **options)
+
+    monkeypatch.setattr("mien.web.service.open_image", slow)
+    monkeypatch.setattr("mien.web.service.LARGE", large)
+    service = Service(load_model(), Limits(), Metrics())
+
+    async def read_all() -> None:
+        await asyncio.gather(*(service.read(content, "") for content in variations(4)))
+
+    asyncio.run(read_all())
+    service.close()
+    assert most == 1 if expected == 1 else most >= expected
 
 
 def test_faces_come_largest_first_as_in_process() -> None:

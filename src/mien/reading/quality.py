@@ -29,12 +29,12 @@ class Flag:
 
 
 FLAGS = {
-    "small": Flag(27.2, 1.49),  # height of the box, in pixels
-    "blurred": Flag(0.393, 2.12),  # sharpness
-    "dark": Flag(39.4, 1.0),  # 95th percentile of the greys
-    "bright": Flag(247.7, 2.01, above=True),  # median of the greys
-    "rotated": Flag(33.9, 1.11, above=True),  # degrees
-    "cut": Flag(0.25, 1.01, above=True),  # share of the crop that lies outside the image; chosen
+    "small": Flag(24.9, 1.12),  # height of the box, in pixels
+    "blurred": Flag(0.343, 1.37),  # sharpness
+    "dark": Flag(39.5, 1.12),  # 95th percentile of the greys
+    "bright": Flag(250.0, 1.74, above=True),  # median of the greys
+    "rotated": Flag(35.9, 1.34, above=True),  # degrees
+    "cut": Flag(0.25, 1.08, above=True),  # share of the crop that lies outside the image; chosen
 }
 
 

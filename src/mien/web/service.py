@@ -7,7 +7,8 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import UInt8
 
 from mien.errors import MienError, TooManyPixels
 from mien.reading.faces import Face
-from mien.reading.images import grey, open_image, resize
+from mien.reading.images import grey, image_size, open_image, resize
 from mien.reading.recognizer import SIDE, Recognizer, need_seven
 from mien.reading.tables import Photo
 from mien.web.batching import Batcher, Faces, Rows
@@ -23,6 +24,7 @@ from mien.web.limits import Allowance, Limits, Refusal, of_image
 from mien.web.metrics import Metrics
 
 T = TypeVar("T")
+LARGE = 16_000_000  # pixels of an image, of which decoding may need ten bytes each
 
 
 class Service:
@@ -43,6 +45,7 @@ class Service:
         # Two threads at least: one decodes while the other one's detection has the cores.
         self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "mien-image")
         self._network = ThreadPoolExecutor(1, "mien-network")
+        self._large = Lock()
         self._batcher = Batcher(recognizer.probabilities, self._network, seen=metrics.batch.observe)
 
     def close(self) -> None:
@@ -96,8 +99,8 @@ class Service:
         """
 
         def find() -> tuple[list[Face], Faces, tuple[int, ...]]:
-            image = self._open(content, allowance)
-            return *self.recognizer.find_faces(image), image.shape
+            with self._opened(content, allowance) as image:
+                return *self.recognizer.find_faces(image), image.shape
 
         with self._batcher.announced():
             faces, crops, shape = await self.run(find)
@@ -113,9 +116,9 @@ class Service:
         """
 
         def cut() -> tuple[Faces, tuple[int, ...]]:
-            image = self._open(content, allowance)
-            same = image.shape[:2] == (SIDE, SIDE)
-            return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
+            with self._opened(content, allowance) as image:
+                same = image.shape[:2] == (SIDE, SIDE)
+                return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
 
         with self._batcher.announced():
             crops, shape = await self.run(cut)
@@ -130,6 +133,16 @@ class Service:
             self.recognizer.reading(*each, width, height) for each in zip(faces, crops, rows, strict=True)
         ]
         return Photo(source, width, height, self.recognizer.name, readings)
+
+    @contextmanager
+    def _opened(self, content: bytes, allowance: Allowance | None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """An image for as long as it is looked at; of the large ones one at a time."""
+        try:
+            width, height = image_size(content)
+        except MienError as error:
+            raise of_image(error) from error
+        with self._large if width * height > LARGE else nullcontext():
+            yield self._open(content, allowance)
 
     def _open(self, content: bytes, allowance: Allowance | None) -> UInt8[np.ndarray, "H W 3"]:
         allowance = allowance or Allowance(self.limits)
