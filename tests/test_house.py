@@ -65,7 +65,7 @@ FLOORS = {
     "lab.runs": 5,
     "lab.saved": 6,
     "lab.exported": 7,
-    "lab.batches": 3,
+    "lab.batches": 5,
     "lab.callbacks": 3,
     "lab.training": 8,
     "lab.export": 9,

@@ -65,7 +65,7 @@ def test_ensembles_and_other_networks_are_refused(tmp_path: Path) -> None:
         Exported("mien-smal", FACES)
 
 
-def test_whatever_was_trained_can_be_opened(run: Path, tmp_path: Path) -> None:
+def test_whatever_was_trained_can_be_opened(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair, _ = save(run, tmp_path / "pair.json")
     kinds = {Run: run, Saved: pair, Exported: export(run, tmp_path / "model.onnx")}
     for kind, source in kinds.items():
@@ -74,3 +74,7 @@ def test_whatever_was_trained_can_be_opened(run: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(found.logits(FACES), Run(run).logits(FACES), atol=1e-4)
     with pytest.raises(FileError, match="no checkpoint"):
         open_trained(tmp_path / "missing", FACES)
+    monkeypatch.chdir(run.parent)
+    run.rename("mien-small")
+    assert isinstance(open_trained("mien-small", FACES), Run)  # what lies here goes before what is inside the package
+    Path("mien-small").rename(run)

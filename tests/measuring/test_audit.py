@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
 from math import log2
@@ -23,7 +26,7 @@ from mien.measuring.findings import Finding
 from mien.measuring.near import Pair, near_twins
 from mien.reading.faces import CenterFace, crop
 from mien.reading.images import open_image
-from mien.reading.recognizer import model_files
+from mien.reading.recognizer import load_model, model_files
 
 
 def found(done: Audit, reason: str) -> Finding:
@@ -202,8 +205,6 @@ def test_mistakes_are_told_first(small_faces: FaceSet, tmp_path: Path, monkeypat
 @pytest.fixture(scope="module")
 def real() -> tuple[list[dict[str, str]], list[list[int]], dict[str, Any], FaceSet]:
     """The rows of both files by the standard library, and the JSON of an audit of them."""
-    import os
-
     if not os.environ.get("MIEN_FER2013"):
         pytest.skip("MIEN_FER2013 does not name a fer2013.csv")
     path = Path(os.environ["MIEN_FER2013"])
@@ -329,3 +330,128 @@ def test_real_near_twins_of_a_part(real: Any) -> None:
     new = {(pair.first, pair.second) for pair in near_twins(both, model_files()["mien-small"]) if pair.second >= 300}
     assert new <= {(40 + k, 300 + k) for k in range(12)}
     assert len(new) >= 10
+
+
+PAIRS = """
+import json, sys
+from dataclasses import astuple
+from mien.measuring.data import load
+from mien.measuring.near import near_twins
+from mien.reading.recognizer import load_model
+print(json.dumps([astuple(pair) for pair in near_twins(load(sys.argv[1], cache=False), load_model().path)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def looked(real: Any) -> tuple[FaceSet, list[Pair], Finding, Finding, Finding]:
+    """The real csv with what a model, a detector and cleanlab find in it: pairs, and the three findings."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("cleanlab")
+    faces, model = real[3], load_model()
+    # In a process of its own, where the types of arrays are not checked at each of 200,000 calls.
+    command = [sys.executable, "-c", PAIRS, os.environ["MIEN_FER2013"]]
+    pairs = [Pair(*each) for each in json.loads(subprocess.run(command, check=True, capture_output=True).stdout)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(findings, "near_twins", lambda *_: pairs)
+        near = findings.near(faces, model.path)
+    doubted = findings.doubted(faces, model, None)
+    assert isinstance(doubted, Finding)
+    return faces, pairs, near, findings.unseen(faces, CenterFace(side=findings.FRAME, min_score=0.1)), doubted
+
+
+def test_real_near_twins_are_counted_from_their_pairs(looked: Any) -> None:
+    faces, pairs, near, _, _ = looked
+    pictures = [image.tobytes() for image in faces.images]
+    copies = defaultdict(set)
+    for k, picture in enumerate(pictures):
+        copies[picture].add(k)
+    versions: dict[bytes, set[bytes]] = {}  # of a picture: all that hang together with it, shared among them
+    for pair in pairs:
+        one, other = pictures[pair.first], pictures[pair.second]
+        joined = versions.get(one, {one}) | versions.get(other, {other})
+        versions |= dict.fromkeys(joined, joined)
+    groups = {frozenset(k for picture in group for k in copies[picture]) for group in map(frozenset, versions.values())}
+    beside = defaultdict(set)
+    for pair in pairs:
+        beside[pictures[pair.first]].add(pictures[pair.second])
+        beside[pictures[pair.second]].add(pictures[pair.first])
+    learned = {picture for picture, split in zip(pictures, faces.splits, strict=True) if split == "Training"}
+    leaking = {
+        split: sum(picture not in learned and bool(beside[picture] & learned) for picture, own in
+                   zip(pictures, faces.splits, strict=True) if own == split)
+        for split in ("PublicTest", "PrivateTest")
+    }  # fmt: skip
+    assert near.numbers == {
+        "pairs": len(pairs),
+        "mirrored pairs": len([pair for pair in pairs if pair.mirrored]),
+        "groups": len(groups),
+        "images": len(set().union(*groups)),
+        "groups in more than one split": sum(len({faces.splits[k] for k in group}) > 1 for group in groups),
+        **{f"images of {split} with a near twin, but no exact one, in Training": n for split, n in leaking.items()},
+    }
+    assert {frozenset(group) for group in near.groups} == groups
+
+
+def test_real_near_twins_look_alike_and_strangers_do_not(looked: Any) -> None:
+    """By plain correlation of blurred pixels at shifts up to six: no details, no zoom, no network."""
+    faces, pairs, *_ = looked
+    random = np.random.default_rng(0)
+
+    def alike(first: int, second: int, mirrored: bool) -> float:
+        one, other = (cv2.GaussianBlur(faces.images[k].astype(float), (0, 0), 2) for k in (first, second))
+        middle = (one[:, ::-1] if mirrored else one)[6:42, 6:42].ravel()
+        places = [other[y : y + 36, x : x + 36].ravel() for y in range(13) for x in range(13)]
+        return max(np.corrcoef(middle, place)[0, 1] for place in places)
+
+    drawn = [pairs[k] for k in random.choice(len(pairs), 100, replace=False)]
+    twins = [alike(pair.first, pair.second, pair.mirrored) for pair in drawn]
+    strangers = [alike(*random.choice(len(faces), 2, replace=False), False) for _ in range(100)]
+    assert np.median(twins) > 0.95
+    assert np.quantile(twins, 0.05) > np.quantile(strangers, 0.95)
+
+
+def test_real_faces_that_are_not_found(looked: Any, real: Any) -> None:
+    faces, _, _, unseen, _ = looked
+    silent = [k for k, votes in enumerate(real[1]) if not any(votes)]
+    detector, missed = CenterFace(side=128, min_score=0.1), []
+    for k in silent:
+        canvas = np.full((128, 128, 3), 128, np.uint8)
+        canvas[32:96, 32:96] = cv2.resize(faces.images[k], (64, 64), interpolation=cv2.INTER_CUBIC)[..., None]
+        if not detector.find(canvas):
+            missed.append(k)
+    assert unseen.numbers == {"images looked at": len(silent), "images": len(missed)}
+    assert list(unseen.drop) == missed
+
+
+def test_real_doubtful_labels(looked: Any, real: Any) -> None:
+    from cleanlab.filter import find_label_issues
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    faces, *_, doubted = looked
+    rows, votes, *_ = real
+    known = [k for k, row in enumerate(rows) if row["emotion"]]
+    labels = np.array([int(rows[k]["emotion"]) for k in known])
+    first: dict[str, int] = {}
+    groups = [first.setdefault(rows[k]["pixels"], place) for place, k in enumerate(known)]
+    logits = load_model().logits(faces.images[known]).astype(float)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(logits, labels, groups)
+    shares = cross_val_predict(
+        LogisticRegression(max_iter=200), logits, labels, cv=list(folds), method="predict_proba"
+    )
+    ways = [find_label_issues(labels, shares, filter_by=f"prune_by_{way}", n_jobs=1) for way in ("class", "noise_rate")]
+    doubts = [k for k, *each in zip(known, *ways, strict=True) if all(each)]
+    expected = {
+        "labelled images looked at": len(known),
+        "accuracy of the probabilities": round(float((shares.argmax(1) == labels).mean()), 4),
+        "doubtful labels": len(doubts),
+    }
+    for split in ("Training", "PublicTest"):
+        those, here = ([k for k in part if rows[k]["usage"] == split] for part in (doubts, known))
+        expected[f"doubtful labels of {split}"] = len(those)
+        for which, part in (("these", those), ("all", here)):
+            asked = [k for k in part if any(votes[k])]
+            differ = [PLUS[int(np.argmax(votes[k]))] != NAMES[int(rows[k]["emotion"])] for k in asked]
+            expected[f"of {which}, share that FER+ calls otherwise ({split})"] = round(sum(differ) / len(asked), 4)
+    assert doubted.numbers == expected
+    assert sorted(doubted.drop) == doubts

@@ -58,9 +58,10 @@ def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"
     Raises:
         MienError: As `Run`, `Saved` and `Exported` do.
     """
-    if Path(source).suffix == ".json":
+    path = Path(source)
+    if path.suffix == ".json":
         return Saved(source)
-    if Path(source).suffix == ".onnx" or str(source) in model_files():
+    if not path.is_dir() and (path.suffix == ".onnx" or str(source) in model_files()):
         return Exported(source, faces)
     return Run(source)
 
