@@ -59,6 +59,8 @@ def evaluate(
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
     table = Path(model).suffix == ".csv"
+    if table and corrupt:
+        raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
     if table and views:
         raise InputError(f"{model} is a table of answers to views that were chosen before; leave out --views {views}")
     # Of Training nothing is left out: the model may know all of it, and twins are looked for there.
@@ -100,8 +102,6 @@ def _corrupted(
 ) -> None:
     from mien.measuring.robustness import evaluate_corrupted
 
-    if Path(model).suffix == ".csv":
-        raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
     asked = predictor(model, checkpoint)
     threshold = asked.card.threshold if hasattr(asked, "card") else None
     with err.status(f"{model}: worse pictures") as status:  # a minute or more; shown on a terminal alone

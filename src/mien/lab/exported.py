@@ -38,9 +38,9 @@ class Exported(Predicting):
     """
 
     def __init__(self, model: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"]) -> None:
-        card = load_model(model).card  # proves the file before anything else is made of it
-        file = model_files().get(str(model), Path(model))
-        classifier = Classifier(Recipe.from_json(card.recipe)).eval()
+        recognizer = load_model(model)  # proves the file before anything else is made of it
+        file = recognizer.path
+        classifier = Classifier(Recipe.from_json(recognizer.card.recipe)).eval()
         try:
             norms = _fill(classifier, _weights(file))
         except (LookupError, RuntimeError) as error:
