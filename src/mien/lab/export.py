@@ -1,4 +1,4 @@
-"""Run folder -> one ONNX file that holds everything its use needs.
+"""Run folders -> one ONNX file that holds everything its use needs.
 
 The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong by whoever runs it.
 """
@@ -19,6 +19,7 @@ from mien.errors import MienError
 from mien.expressions import answers
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
+from mien.lab.soup import Soup
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
@@ -55,7 +56,7 @@ class _Deployed(nn.Module):
 
 
 def export(
-    run: str | PathLike[str],
+    run: str | PathLike[str] | Soup,
     out: str | PathLike[str],
     *,
     faces: FaceSet | None = None,
@@ -65,18 +66,18 @@ def export(
     """Write a run as one ONNX file with labels, preprocessing, calibration and scores inside.
 
     Args:
-        run: A run folder.
+        run: A run folder, or the mean of several.
         out: The .onnx file; written whole or not at all.
         faces: Where given, scaling and threshold are fitted on its PublicTest rows and the scores measured there;
             otherwise the logits stay as they are and no answer is called uncertain.
-        checkpoint: "best" or "last".
+        checkpoint: "best" or "last", of a run folder.
         name: The model's name; the recipe's where none is given.
 
     Raises:
         FileError: No such checkpoint, or the file cannot be written.
         ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
     """
-    trained = Run(run, checkpoint)
+    trained = run if isinstance(run, Soup) else Run(run, checkpoint)
     model = _graph(trained.classifier)
     probe = probe_image()[None]
     card = Card(
@@ -86,7 +87,7 @@ def export(
         biases=(0.0,) * trained.classifier.classes,
         threshold=0.0,
         recipe=trained.recipe.to_json(),
-        scores={},
+        scores={"averaged": trained.parts} if isinstance(trained, Soup) else {},
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
         licence=LICENCE,
         data_sha256=trained.data_sha256,
@@ -106,7 +107,7 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
 
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
-        card: Its scaling, threshold and scores are replaced.
+        card: Its scaling, threshold and scores are replaced; what else its scores hold stays.
         faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
     """
     recipe = Recipe.from_json(card.recipe)
@@ -142,7 +143,8 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
         # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
         "risk_coverage": [coverage[max(0, round(len(coverage) * k / 10) - 1)].tolist() for k in range(1, 11)],
     }
-    return replace(card, scores={SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration})
+    measured = {SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration}
+    return replace(card, scores=card.scores | measured)
 
 
 def _graph(classifier: Classifier) -> onnx.ModelProto:
