@@ -1,3 +1,4 @@
+import io
 import os
 import tarfile
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
 from mien.reading.images import open_image
@@ -85,6 +87,43 @@ def test_a_url_that_fsspec_opens(mixed: Path) -> None:
     memory.rm("/in", recursive=True)
     with pytest.raises(FileError, match=r"cannot read memory://in/deep/er/000.jpg"):
         fetch(there[5], there[5].path)
+
+
+class Breaking(MemoryFileSystem):
+    """A storage whose connection breaks while an archive or a table is read, with an error of its own kind."""
+
+    protocol = "breaking"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("breaking:/")))
+
+    def open(self, path: str, mode: str = "rb", **_: object) -> io.BytesIO:
+        content = MemoryFileSystem().cat_file(path)
+
+        class File(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if self.tell() + (size or 0) > 600:  # the head of an archive's first member, and no more
+                    raise RuntimeError("the connection was reset")
+                return super().read(size)
+
+        return File(content)
+
+
+def test_a_connection_that_breaks_costs_only_what_follows_in_that_file(mixed: Path) -> None:
+    fsspec.register_implementation("breaking", Breaking, clobber=True)
+    memory = fsspec.filesystem("memory")
+    for path in [path for path in mixed.rglob("*") if path.is_file()]:
+        memory.pipe(f"/{path}", path.read_bytes())
+    found = list(list_source("breaking://in"))
+    assert [item.source for item in found if item.problem is None and "b.tar" not in item.path] == [
+        "breaking://in/a.PNG", "breaking://in/deep/er/000.jpg", "breaking://in/deep/er/001.jpg", "breaking://in/z.jpg",
+    ]
+    assert [item.problem for item in found if item.problem] == [
+        f"cannot read breaking://in/{name}: the connection was reset" for name in ("b.tar", "c.parquet")
+    ]
+    assert [item.inside for item in found if item.path.endswith(".tar")] == ["/x/1.jpg", ""]
+    memory.rm("/in", recursive=True)
 
 
 def test_a_listing_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,13 +150,13 @@ def _filesystem(path: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
-    """Have whatever a storage's driver raises say which path it is about."""
+def _told(path: str, raised: type[Exception] = Exception) -> Iterator[None]:
+    """Have whatever a storage's driver raises say which path it is about: the drivers' errors share no other base."""
     try:
         yield
     except MienError:
         raise
-    except Exception as error:  # the drivers' errors share no base but Exception
+    except raised as error:
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -172,13 +172,8 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         need_file(path)
     with _told(path):
         file = fs.open(name, "rb")
-    with file:
-        try:
-            yield file
-        except MienError:
-            raise
-        except OSError as error:
-            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    with file, _told(path, Exception if is_url(path) else OSError):
+        yield file
 
 
 def _images_of(path: str, size: int | None, column: str) -> Iterator[Item]:
@@ -319,7 +314,8 @@ def _numbered(path: str, column: str) -> Iterator[Item]:
         _image_column(path, table.schema_arrow, column)
         count = table.metadata.num_rows
     fs, name = _filesystem(path)
-    size = fs.size(name)
+    with _told(path):
+        size = fs.size(name)
     for row in range(count):
         yield Item(path, f"#{row}", row, size)
 
