@@ -64,7 +64,6 @@ FLOORS = {
     "lab.spread": 3,
     "lab.runs": 5,
     "lab.saved": 6,
-    "lab.soup": 6,
     "lab.exported": 7,
     "lab.batches": 5,
     "lab.callbacks": 3,

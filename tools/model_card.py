@@ -44,7 +44,7 @@ def text(card: Card, path: Path) -> str:
         votes += "\n  Networks of ours that learned from the same rows before it were its teachers."
     members = card.scores.get("members", [])
     alone = f"A network of {SIZES[recipe.network][1] / 1e6:.0f} million multiply-adds"
-    summary = f"The mean of {len(members)} networks' answers" if members else alone
+    summary = f"The mean of the answers of {len(members)} networks" if members else alone
     return f"""# {card.name}
 
 {summary}. Input: grey faces, uint8 (B, 48, 48); output: seven logits.
@@ -100,9 +100,10 @@ True expression by row, answer by column (single view, all rows):
 
 
 def _recipes(card: Card) -> str:
-    """The recipe in a line; of an ensemble, those of its members with what each reaches alone; of a mean, its runs."""
-    sources = card.scores.get("members") or card.scores.get("averaged") or [{"recipe": json.loads(card.recipe)}]
-    made = [(Recipe.from_json(json.dumps(source["recipe"])), source.get("accuracy")) for source in sources]
+    """The recipe in a line; of an ensemble, those of its members with what each reaches alone."""
+    made = [(Recipe.from_json(card.recipe), None)]
+    if members := card.scores.get("members"):
+        made = [(Recipe.from_json(json.dumps(member["recipe"])), member["accuracy"]) for member in members]
     lines = []
     for recipe, accuracy in made:
         used = {name: getattr(recipe, name) for name in ("mixup", "cutmix", "distil")}
@@ -110,8 +111,6 @@ def _recipes(card: Card) -> str:
         parts = [f"{recipe.epochs} epochs", f"batch {recipe.batch}", f"seed {recipe.seed}", *changes]
         alone = "" if accuracy is None else f"; alone {accuracy:.2%}"
         lines.append(f"- Recipe `{recipe.name}`: {', '.join(parts)}{alone}")
-    if "averaged" in card.scores:
-        lines.append("- The weights of these runs, which began with the same ones, were averaged")
     return "\n".join(lines)
 
 

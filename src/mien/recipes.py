@@ -364,14 +364,6 @@ _ALL = (
     _STUDENT,
     replace(
         _STUDENT,
-        name="mien-small-deep-student",
-        network="mien-small-deep",
-        summary="mien-small-student with two blocks where channels are few, 57 million multiply-adds",
-        epochs=50,
-        seed=5,
-    ),
-    replace(
-        _STUDENT,
         name="mien-base-student",
         network="mien-base",
         summary="mien-small-student with two blocks a stage, 78 million multiply-adds",
@@ -438,7 +430,6 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe f
 
 SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "mien-small": (1_230_503, 35_557_120),
-    "mien-small-deep": (1_323_431, 56_790_784),
     "mien-base": (2_801_063, 78_024_448),
     "resnet18": (11_180_871, 1_247_038_976),
     "resnet18-se": (11_269_951, 1_247_126_016),

@@ -51,12 +51,12 @@ def combine(
         name=name,
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
-        scores={"members": [_member(each) for each in cards]},
     )
     with TemporaryDirectory() as folder:
         probe = Recognizer(save(graph, card, Path(folder) / "probe.onnx")).logits(probe_image()[None])[0]
     card = calibrated(graph, replace(card, probe=tuple(float(v) for v in probe)), faces)
-    return save(graph, card, Path(out))
+    members = [_member(each) for each in cards]
+    return save(graph, replace(card, scores=card.scores | {"members": members}), Path(out))
 
 
 def _member(card: Card) -> dict[str, Any]:

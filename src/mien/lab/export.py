@@ -1,4 +1,4 @@
-"""Run folders -> one ONNX file that holds everything its use needs.
+"""Run folder -> one ONNX file that holds everything its use needs.
 
 The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong by whoever runs it.
 """
@@ -19,7 +19,6 @@ from mien.errors import MienError
 from mien.expressions import answers
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
-from mien.lab.soup import Soup
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
@@ -56,7 +55,7 @@ class _Deployed(nn.Module):
 
 
 def export(
-    run: str | PathLike[str] | Soup,
+    run: str | PathLike[str],
     out: str | PathLike[str],
     *,
     faces: FaceSet | None = None,
@@ -66,18 +65,18 @@ def export(
     """Write a run as one ONNX file with labels, preprocessing, calibration and scores inside.
 
     Args:
-        run: A run folder, or the mean of several.
+        run: A run folder.
         out: The .onnx file; written whole or not at all.
         faces: Where given, scaling and threshold are fitted on its PublicTest rows and the scores measured there;
             otherwise the logits stay as they are and no answer is called uncertain.
-        checkpoint: "best" or "last", of a run folder.
+        checkpoint: "best" or "last".
         name: The model's name; the recipe's where none is given.
 
     Raises:
         FileError: No such checkpoint, or the file cannot be written.
         ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
     """
-    trained = run if isinstance(run, Soup) else Run(run, checkpoint)
+    trained = Run(run, checkpoint)
     model = _graph(trained.classifier)
     probe = probe_image()[None]
     card = Card(
@@ -87,7 +86,7 @@ def export(
         biases=(0.0,) * trained.classifier.classes,
         threshold=0.0,
         recipe=trained.recipe.to_json(),
-        scores={"averaged": trained.parts} if isinstance(trained, Soup) else {},
+        scores={},
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
         licence=LICENCE,
         data_sha256=trained.data_sha256,
@@ -107,7 +106,7 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
 
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
-        card: Its scaling, threshold and scores are replaced; what else its scores hold stays.
+        card: Its scaling, threshold and scores are replaced.
         faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
     """
     recipe = Recipe.from_json(card.recipe)
@@ -143,8 +142,7 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
         # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
         "risk_coverage": [coverage[max(0, round(len(coverage) * k / 10) - 1)].tolist() for k in range(1, 11)],
     }
-    measured = {SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration}
-    return replace(card, scores=card.scores | measured)
+    return replace(card, scores={SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration})
 
 
 def _graph(classifier: Classifier) -> onnx.ModelProto:

@@ -92,13 +92,6 @@ def mien_small(outputs: int = 7) -> nn.Sequential:
     return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
 
 
-def mien_small_deep(outputs: int = 7) -> nn.Sequential:
-    """`mien_small` with a second block in its first two stages: 1,320,167 parameters with 7 outputs, 57 million
-    multiply-adds.
-    """
-    return residual_net((32, 64, 128, 256), (2, 2, 1, 1), stem_stride=2, outputs=outputs)
-
-
 def mien_base(outputs: int = 7) -> nn.Sequential:
     """`mien_small` with two blocks a stage: 2,796,263 parameters with 7 outputs, 78 million multiply-adds."""
     return residual_net((32, 64, 128, 256), (2, 2, 2, 2), stem_stride=2, outputs=outputs)
@@ -236,7 +229,6 @@ def count_parameters(network: nn.Module) -> int:
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": mien_small,
-    "mien-small-deep": mien_small_deep,
     "mien-base": mien_base,
     "resnet18": resnet18,
     "resnet18-se": resnet18_se,

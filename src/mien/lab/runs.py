@@ -87,12 +87,6 @@ class Run(Predicting):
         """Checksum of the data set that the run learned from."""
         return self._record("environment.json", lambda text: str(parse_json(text)["data_sha256"]))
 
-    @property
-    def started_from(self) -> str | None:
-        """Checksum of the weights that the run began with; None where they were random."""
-        known: str | None = self._record("environment.json", lambda text: parse_json(text).get("start_from"))
-        return known
-
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.
 
