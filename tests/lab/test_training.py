@@ -351,6 +351,16 @@ def test_a_run_that_was_copied_keeps_its_best_epoch(begun: Path, tmp_path: Path)
     assert (before / "best.ckpt").exists()
 
 
+def test_where_the_best_epoch_was_lost_the_next_takes_its_place(begun: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(begun, tmp_path / "run"))
+    best = run / "checkpoints" / "best.ckpt"
+    claim(run, 2.0, checkpoint=str(best), folder=str(best.parent))  # no epoch can be better
+    recipe = Run(run).recipe
+    best.unlink()
+    train(recipe, labelled(), run, resume=True)
+    assert torch.load(best)["epoch"] == 1
+
+
 def test_a_checkpoint_has_nothing_deleted(begun: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(begun, tmp_path / "run"))
     letter = tmp_path / "mine" / "letter.txt"

@@ -139,9 +139,9 @@ class ModelCheckpoint(lightning.ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the best score so far, whose file lies in the folder of this run."""
+        """Go on after the best score so far, whose file lies in the folder of this run; if it is lost, anew."""
         self.best_model_path = self.format_checkpoint_name({})
-        if self.monitor:
+        if self.monitor and Path(self.best_model_path).exists():
             self.best_model_score = self.kth_value = torch.tensor(float(state_dict["best_model_score"]))
             self.best_k_models = {self.best_model_path: self.best_model_score}
             self.kth_best_model_path = self.best_model_path
