@@ -97,6 +97,18 @@ def test_resuming_needs_the_same_recipe_and_data(finished: Path, small_faces: Fa
         train(recipe, small_faces, finished / "nothing", resume=True)
 
 
+def test_a_run_from_before_a_setting_existed_goes_on(begun: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(begun, tmp_path / "run"))
+    recipe, file = Run(run).recipe, run / "recipe.json"
+    record = json.loads(file.read_text())
+    del record["mixup"], record["augment"]["noise"]
+    file.write_text(json.dumps(record | {"summary": "in other words"}))
+    assert len(Run(train(recipe, labelled(), run, resume=True)).history()) == 2
+    assert json.loads(file.read_text())["mixup"] == 0
+    with pytest.raises(InputError, match="other settings: mixup differ"):
+        train(dataclasses.replace(recipe, mixup=0.2), labelled(), run, resume=True)
+
+
 @pytest.mark.parametrize("name", ["recipe.json", "environment.json"])
 @pytest.mark.skipif(os.name != "posix", reason="pipes have names on POSIX systems alone")
 def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(name: str, finished: Path, tmp_path: Path) -> None:

@@ -294,11 +294,12 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     for file in ("recipe.json", "environment.json"):
         need_file(out / file)
     try:
-        recipe = parse_json((out / "recipe.json").read_text(encoding="utf-8"))
+        # Settings that came after the run was begun have the values that change nothing, which are the defaults.
+        recipe = json.loads(Recipe.from_json((out / "recipe.json").read_text(encoding="utf-8")).to_json())
         before = parse_json((out / "environment.json").read_text(encoding="utf-8"))
         checksum, limit = before["data_sha256"], before["options"]["limit"]
         teachers, name, elder = before.get("teachers", []), recipe["name"], before.get("start_from")
-        differing = [name for name, value in record["recipe"].items() if recipe.get(name) != value]
+        differing = [key for key, value in record["recipe"].items() if recipe[key] != value and key != "summary"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"the records of the run in {out} are damaged: {error}; start a new run") from error
     now = record["environment"]
