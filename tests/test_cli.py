@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import EXAMPLES
+from mien.expressions import EXPRESSIONS
 
 
 def mien(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -101,6 +102,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["export", "nowhere", "--out", "m.txt"], "ends in .onnx, but got 'm.txt'"),
         (["export", "nowhere", "--out", "m.h5", "--form", "json+weights"], "ends in .json, but got 'm.h5'"),
         (["export", "nowhere", "--out", "m.onnx", "--form", "int8"], "name the data set: --data FILE"),
+        (["export", "a.onnx", "--checkpoint", "last", "--out", "b.onnx"], "--checkpoint last is for a run folder"),
         (["recipes", "alexnt"], "did you mean 'alexnet'"),
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
@@ -163,7 +165,8 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     assert (tmp_path / "arrays" / "images.npy").exists()
     run("data", "audit", small_csv, "--quick", "--out", "report", "--write-clean", "clean.csv")
     trial = "--limit", "0.5", "--epochs", "1"
-    run("train", "mien-small-plain", "--data", "arrays", "--exclude", "clean.csv", "--out", "run", *trial)
+    said = run("train", "mien-small-plain", "--data", "arrays", "--exclude", "clean.csv", "--out", "run", *trial)
+    assert said.endswith("next: mien export run --data arrays --out FILE.onnx\n")
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["data"].endswith("without clean.csv")
     assert "PublicTest" in run("evaluate", "run", "--data", small_csv)
     run("export", "run", "--data", small_csv, "--out", "m.onnx")
@@ -176,9 +179,22 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     run("export", "run", "--out", "net.json", "--form", "json+weights")
     pair, folder = (json.loads(run("evaluate", what, "--data", small_csv, "--json")) for what in ("net.json", "run"))
     assert pair["scores"]["single view, all"]["confusion"] == folder["scores"]["single view, all"]["confusion"]
+    assert pair["model"] == folder["model"] == own["model"] == "mien-small-plain-trial"
+    assert pair["notes"] == folder["notes"]
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 15
     photo = json.loads(run("read", "--json", "--model", "m.onnx", EXAMPLES / "eileen-collins.jpg"))
     assert len(photo["faces"]) == 1
+
+
+def test_without_rows_to_calibrate_on_the_next_step_names_no_data(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for label in EXPRESSIONS:
+        (tmp_path / "faces" / "train" / label).mkdir(parents=True)
+        for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (3, 48, 48), np.uint8)):
+            Image.fromarray(image).save(tmp_path / "faces" / "train" / label / f"{number}.png")
+    settings = "--epochs", "1", "--set", "protocol.select=0.3", "--set", "protocol.held_out=random"
+    done = mien("train", "mien-small-plain", "--data", "faces", "--out", "run", *settings, cwd=tmp_path)
+    assert done.stdout.endswith("next: mien export run --out FILE.onnx\n"), done.stderr
 
 
 def test_evaluation_by_ferplus_labels(small_csv: Path) -> None:

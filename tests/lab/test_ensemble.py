@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from mien.errors import InputError
 from mien.lab.ensemble import combine
+from mien.lab.quantize import quantize
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer, model_files
@@ -59,6 +60,26 @@ def test_its_card_names_the_members(other: Path, faces: FaceSet, tmp_path: Path)
     accuracy = shipped.scores["PublicTest"]["single view, all"]["accuracy"]
     assert [member["accuracy"] for member in card.scores["members"]] == [accuracy, None]  # the other was not calibrated
     assert [member["recipe"] for member in card.scores["members"]] == [json.loads(c.recipe) for c in (shipped, second)]
+
+
+def test_what_was_fitted_to_the_members_is_fitted_anew_for_its_honest_scores(
+    other: Path, faces: FaceSet, tmp_path: Path
+) -> None:
+    card = Recognizer(combine([SHIPPED, other], tmp_path / "both.onnx", faces, name="both")).card
+    raw = np.stack([Recognizer(model).logits(faces.images) for model in (SHIPPED, other)], 1)
+    crossed = metrics.cross_fitted(raw, faces.labels, fit=metrics.fit_ensemble)
+    expected = {
+        "ece_cross_fitted": metrics.calibration_error(crossed, faces.labels),
+        "accuracy_cross_fitted": metrics.accuracy(crossed, faces.labels),
+        "accuracy_unscaled": metrics.accuracy(metrics.softmax(raw).mean(1), faces.labels),
+    }
+    assert expected.items() <= card.scores["calibration"].items()
+
+
+def test_an_ensemble_is_quantised_by_its_members(other: Path, faces: FaceSet, tmp_path: Path) -> None:
+    both = combine([other, other], tmp_path / "both.onnx", faces)
+    with pytest.raises(InputError, match="holds 2; quantise each"):
+        quantize(both, tmp_path / "small.onnx", faces)
 
 
 def test_one_model_is_no_ensemble(faces: FaceSet, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A model file is a network again: it answers as before, and its norms are ready to be trained."""
 
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from conftest import bars
 from mien.errors import FileError, InputError, NotFound
 from mien.lab.export import export
 from mien.lab.exported import Exported, open_trained
+from mien.lab.networks import NETWORKS, residual_net
 from mien.lab.runs import Run
 from mien.lab.saved import Saved, save
 from mien.lab.training import train
@@ -37,6 +39,17 @@ def test_a_float_model_answers_as_the_run_it_came_from(run: Path, tmp_path: Path
     with torch.no_grad():
         learning = network.classifier.train()(torch.from_numpy(FACES)).numpy()
     np.testing.assert_allclose(learning, Run(run).logits(FACES), atol=0.1)  # a batch tells what the norms were given
+
+
+def test_squeezing_blocks_come_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = bars(70)
+    splits = np.array(["Training"] * 35 + ["PublicTest"] * 35)
+    faces = FaceSet(images, labels, splits, np.arange(70), None, "0" * 64, "small.csv")
+    monkeypatch.setitem(NETWORKS, "resnet18-se", partial(residual_net, (16, 32), (1, 1), stem_stride=2, squeeze=True))
+    changes = {"epochs": "1", "batch": "35", "votes": "0", "drop_non_faces": "false"}
+    run = train(override(RECIPES["resnet18-se"], changes), faces, tmp_path / "run")
+    network = Exported(export(run, tmp_path / "model.onnx"), FACES)
+    np.testing.assert_allclose(network.logits(FACES), Run(run).logits(FACES), atol=1e-4)
 
 
 def test_the_model_that_ships_answers_nearly_as_its_eight_bits() -> None:

@@ -39,7 +39,7 @@ def plain(faces: FaceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(plain: Path, faces: FaceSet) -> Path:
-    return quantize(plain, plain.with_name("small.onnx"), faces)
+    return quantize(plain, plain.with_name("small.onnx"), faces, name="bars-8")
 
 
 def test_it_is_a_quarter_of_the_size_and_answers_the_same(plain: Path, small: Path, faces: FaceSet) -> None:
@@ -54,7 +54,7 @@ def test_it_is_a_quarter_of_the_size_and_answers_the_same(plain: Path, small: Pa
 
 def test_the_card_tells_both_precisions(plain: Path, small: Path) -> None:
     card = Recognizer(small).card
-    assert card.precision == "int8"
+    assert (card.name, card.precision) == ("bars-8", "int8")
     for scores in (card.scores, card.scores["before"]):
         assert scores["PublicTest"]["single view, all"]["n"] == 35
         assert "ece_cross_fitted" in scores["calibration"]

@@ -224,6 +224,19 @@ def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> Non
         TrainOptions(**options)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has it")
+def test_half_precision_is_not_silently_another_one_on_a_cpu(small_faces: FaceSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="precision '16-mixed' needs a GPU; take 32, or bf16-mixed"):
+        train(quick(), small_faces, tmp_path / "run", options=TrainOptions(precision="16-mixed"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_rules_for_the_learning_rate_are_refused(tmp_path: Path) -> None:
+    recipe = quick(votes=0.0, optimizer=Adam(decay=1e-6), schedule=Plateau())
+    with pytest.raises(InputError, match=r"both optimizer.decay and a Plateau schedule.*set optimizer.decay=0"):
+        check_start(recipe, tmp_path / "run")
+
+
 def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> None:
     recipe = quick(votes=0.0, optimizer=SGD(lr=1e-12), ema=0.0, stopping=Stopping(patience=2), epochs=9)
     history = Run(train(recipe, small_faces, tmp_path / "run")).history()

@@ -91,6 +91,20 @@ def test_scaling_stays_finite_where_every_answer_is_right() -> None:
     assert metrics.accuracy(found(np.eye(7)[labels] * 5), labels) == 1
 
 
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_rows_take_no_part_in_their_own_calibration(ensemble: bool) -> None:
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(200, 2, 7) if ensemble else (200, 7)), generator.integers(0, 7, 200)
+    fit = metrics.fit_ensemble if ensemble else metrics.fit_scaling
+    expected = metrics.cross_fitted(logits, labels, fit=fit)
+    row = 17
+    labels[row] = (labels[row] + 1) % 7
+    came = metrics.cross_fitted(logits, labels, fit=fit)
+    assert np.array_equal(came[row], expected[row])
+    assert not np.allclose(came, expected)
+    assert not np.allclose(fit(logits, labels)(logits)[row], came[row])
+
+
 def test_softmax_does_not_overflow() -> None:
     assert metrics.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, FerPlus, fail, load_faces, need_lab, out
+from mien.cli.console import Checkpoint, FerPlus, SkipBad, fail, load_faces, need_lab, out
 from mien.errors import InputError
 
 
@@ -31,6 +31,7 @@ def export(
     checkpoint: Checkpoint = "best",
     name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
     form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Write a run as one ONNX file, checked against torch, with calibration and scores inside.
 
@@ -42,8 +43,15 @@ def export(
 
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     need_lab("exporting")
+    if checkpoint != "best" and any(source.suffix == ".onnx" for source in sources):
+        raise InputError(f"--checkpoint {checkpoint} is for a run folder; an .onnx file holds one network alone")
     if len(sources) > 1:
-        _combine(sources, output, data, ferplus, name, form)
+        if data is None or form is not Form.ONNX:
+            raise InputError("an ensemble is made of exported .onnx files, as --form onnx, and needs --data FILE")
+        from mien.lab.ensemble import combine
+
+        path = combine(sources, output, load_faces(data, ferplus, skip_bad), name=name or "ensemble")
+        out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
         return
     (source,) = sources
     if form is Form.PAIR:
@@ -61,26 +69,16 @@ def export(
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
 
-    faces = load_faces(data, ferplus, False) if data is not None else None
+    faces = load_faces(data, ferplus, skip_bad) if data is not None else None
     if form is Form.INT8 and faces is not None:
         with TemporaryDirectory() as folder:
             plain = source if source.suffix == ".onnx" else Path(folder) / "plain.onnx"
             if plain is not source:
                 write(source, plain, checkpoint=checkpoint, name=name)
-            path = quantize(plain, output, faces)
+            path = quantize(plain, output, faces, name=name)
     else:
         path = write(source, output, faces=faces, checkpoint=checkpoint, name=name)
     out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
     if faces is None:
         fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
 
-
-def _combine(
-    models: list[Path], output: Path, data: Path | None, ferplus: Path | None, name: str | None, form: Form
-) -> None:
-    from mien.lab.ensemble import combine
-
-    if data is None or form is not Form.ONNX:
-        raise InputError("an ensemble is made of exported .onnx files, as --form onnx, and needs --data FILE")
-    path = combine(models, output, load_faces(data, ferplus, False), **({"name": name} if name else {}))
-    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))

@@ -3,13 +3,17 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from mien.cli.console import Data, Exclude, FerPlus, SkipBad, err, fail, load_faces, need_lab, out
 from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.measuring.faceset import FaceSet
+    from mien.recipes import Recipe
 
 
 def train(
@@ -80,8 +84,18 @@ def train(
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
-    votes = f" --ferplus {ferplus}" if chosen.labels != "fer2013" else ""
-    out.print(Text(f"next: mien export {run} --data {data}{votes} --out FILE.onnx"), soft_wrap=True)
+    calibrating = _calibrating(faces, data, ferplus, chosen)
+    out.print(Text(f"next: mien export {run}{calibrating} --out FILE.onnx"), soft_wrap=True)
+
+
+def _calibrating(faces: "FaceSet", data: Path, ferplus: Path | None, recipe: "Recipe") -> str:
+    """The options of `mien export` that calibrate: nothing where there are no rows to calibrate on."""
+    from mien.measuring.evaluation import SELECTION_SPLIT
+
+    if SELECTION_SPLIT not in faces.splits:
+        return ""
+    votes = f" --ferplus {ferplus}" if recipe.labels != "fer2013" else ""
+    return f" --data {data}{votes}" + " --skip-bad" * bool(faces.dropped)
 
 
 def _count(text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch import callbacks as lightning
-from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -145,3 +145,15 @@ class ModelCheckpoint(lightning.ModelCheckpoint):
             self.best_model_score = self.kth_value = torch.tensor(float(state_dict["best_model_score"]))
             self.best_k_models = {self.best_model_path: self.best_model_score}
             self.kth_best_model_path = self.best_model_path
+
+
+class WeightAveraging(lightning.WeightAveraging):
+    """Lightning's, but on the device of the training.
+
+    It copies the module before Lightning moves that; on the CPU, every step would fetch all weights from the GPU.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Move the module first."""
+        pl_module.to(trainer.strategy.root_device)
+        super().setup(trainer, pl_module, stage)

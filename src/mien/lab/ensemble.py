@@ -42,7 +42,8 @@ def combine(
     """
     if len(models) < 2:
         raise InputError(f"an ensemble has two members or more, but got {len(models)}")
-    cards = [Recognizer(model).card for model in models]
+    parts = [Recognizer(model) for model in models]
+    cards = [part.card for part in parts]
     if odd := [card.name for card in cards if card.labels != cards[0].labels]:
         raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
     graph = _graph([onnx.load(fspath(model)) for model in models], cards)
@@ -54,7 +55,7 @@ def combine(
     )
     with TemporaryDirectory() as folder:
         probe = Recognizer(save(graph, card, Path(folder) / "probe.onnx")).logits(probe_image()[None])[0]
-    card = calibrated(graph, replace(card, probe=tuple(float(v) for v in probe)), faces)
+    card = calibrated(graph, replace(card, probe=tuple(float(v) for v in probe)), faces, parts)
     members = [_member(each) for each in cards]
     return save(graph, replace(card, scores=card.scores | {"members": members}), Path(out))
 

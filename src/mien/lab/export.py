@@ -5,6 +5,7 @@ The graph takes uint8 faces and gives logits: preprocessing cannot be done wrong
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -70,7 +71,7 @@ def export(
         faces: Where given, scaling and threshold are fitted on its PublicTest rows and the scores measured there;
             otherwise the logits stay as they are and no answer is called uncertain.
         checkpoint: "best" or "last".
-        name: The model's name; the recipe's where none is given.
+        name: The model's name; the recipe's where none is given. A trial's ends in -trial in any case.
 
     Raises:
         FileError: No such checkpoint, or the file cannot be written.
@@ -80,7 +81,7 @@ def export(
     model = _graph(trained.classifier)
     probe = probe_image()[None]
     card = Card(
-        name=name or trained.name,
+        name=name + "-trial" * bool(trained.notes) if name else trained.name,
         labels=answers(trained.recipe.labels),
         temperatures=(1.0,) * trained.classifier.classes,
         biases=(0.0,) * trained.classifier.classes,
@@ -101,13 +102,15 @@ def export(
     return save(model, card, Path(out))
 
 
-def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
+def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequence[Recognizer] = ()) -> Card:
     """The card with scaling and threshold fitted on PublicTest, and the scores measured there.
 
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
         card: Its scaling, threshold and scores are replaced.
         faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
+        members: Of an ensemble, the models in it. Their own scaling was fitted on PublicTest too, so that
+            cross-fitting has to fit it anew.
     """
     recipe = Recipe.from_json(card.recipe)
     chosen = relabelled(faces.split(SELECTION_SPLIT), recipe.labels)
@@ -130,13 +133,17 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet) -> Card:
     coverage = metrics.risk_coverage(probabilities, chosen.labels)
     answered = coverage[coverage[:, 2] >= threshold]
     some = len(answered) > 0 and threshold < 1
-    crossed = metrics.cross_fitted(logits, chosen.labels)
+    raw = np.stack([member.logits(chosen.images) for member in members], 1) if members else logits
+    crossed = metrics.cross_fitted(
+        raw, chosen.labels, fit=metrics.fit_ensemble if members else metrics.fit_scaling
+    )
+    unscaled = metrics.softmax(raw).mean(1) if members else logits
     calibration = {
         "ece_cross_fitted": metrics.calibration_error(crossed, chosen.labels),
         "ece_floor": metrics.calibration_floor(crossed),
         # Biases change answers, so the scores above are of labels that they were fitted on.
         "accuracy_cross_fitted": metrics.accuracy(crossed, chosen.labels),
-        "accuracy_unscaled": metrics.accuracy(logits, chosen.labels),
+        "accuracy_unscaled": metrics.accuracy(unscaled, chosen.labels),
         "coverage": float(answered[-1, 0]) if some else 0.0,
         "accuracy_kept": float(answered[-1, 1]) if some else None,
         # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.

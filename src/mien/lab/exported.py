@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.lab.module import Classifier
+from mien.lab.networks import SqueezeExcite
 from mien.lab.runs import Predicting, Run
 from mien.lab.saved import Saved
 from mien.reading.recognizer import load_model, model_files
@@ -79,12 +80,12 @@ def _weights(file: Path) -> dict[str, Tensor]:
 
 
 def _fill(classifier: Classifier, weights: dict[str, Tensor]) -> list[nn.BatchNorm2d]:
-    """Give every convolution and the last layer what the file holds, and the norms nothing but its biases."""
+    """Give every convolution and linear layer what the file holds, and the norms nothing but its biases."""
     modules = dict(classifier.named_modules())
     norms = []
     for name, module in modules.items():
-        if isinstance(module, nn.Conv2d):
-            parent, _, place = name.rpartition(".")
+        parent, _, place = name.rpartition(".")
+        if isinstance(module, nn.Conv2d) and not isinstance(modules[parent], SqueezeExcite):
             norm = modules[f"{parent}.{int(place) + 1}"]
             if not isinstance(norm, nn.BatchNorm2d):
                 raise LookupError(f"no batch norm comes after {name}")
@@ -92,7 +93,7 @@ def _fill(classifier: Classifier, weights: dict[str, Tensor]) -> list[nn.BatchNo
             module.weight.data.copy_(_needed(weights, f"{name}.weight"))
             _set(norm, torch.zeros_like(bias), torch.full_like(bias, 1 - norm.eps), bias)
             norms.append(norm)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Conv2d | nn.Linear):
             for part, own in module.named_parameters():
                 given = _needed(weights, f"{name}.{part}")
                 own.data[: len(given)] = given  # a head for votes may have been cut off

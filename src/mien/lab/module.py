@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import lightning as L
@@ -25,14 +26,20 @@ LONGEST_WARMUP = 10  # the steps of a run over those of its warm-up, at least: a
 CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
 
 
-def check_network(name: str) -> None:
-    """Refuse the name of a network that does not exist.
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what cannot be trained, whatever the data.
 
     Raises:
-        NotFound: The closest name is suggested.
+        NotFound: There is no such network; the closest name is suggested.
+        InputError: Two rules would set the learning rate.
     """
-    if name not in NETWORKS:
-        raise NotFound.named("network", name, NETWORKS)
+    if recipe.network not in NETWORKS:
+        raise NotFound.named("network", recipe.network, NETWORKS)
+    if isinstance(recipe.optimizer, Adam) and recipe.optimizer.decay and not isinstance(recipe.schedule, Constant):
+        raise InputError(
+            f"recipe {recipe.name!r} has both optimizer.decay and a {type(recipe.schedule).__name__} schedule for its "
+            "learning rate; set optimizer.decay=0"
+        )
 
 
 def build_network(recipe: Recipe, classes: int) -> nn.Sequential:
@@ -64,13 +71,14 @@ class Classifier(L.LightningModule):
 
     Raises:
         NotFound: The recipe names a network that does not exist.
-        InputError: The network or the loss cannot learn the recipe's labels, or a teacher learned others.
+        InputError: Two rules would set the learning rate, the network or the loss cannot learn the recipe's labels, or
+            a teacher learned others.
         TrainingDiverged: While fitting, the loss is no longer finite.
     """
 
     def __init__(self, recipe: Recipe, teachers: "Sequence[Classifier]" = ()) -> None:
         super().__init__()
-        check_network(recipe.network)
+        check_recipe(recipe)
         self.recipe = recipe
         self.teachers = tuple(teachers)  # a tuple is no part of the module: they are neither saved nor trained
         self.classes = len(answers(recipe.labels))
@@ -80,9 +88,9 @@ class Classifier(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = augmentation(recipe.augment)
         self.degrade = degradation(recipe.augment)
-        self.accuracy = nn.ModuleDict(
-            {stage: MulticlassAccuracy(self.classes, average="micro") for stage in ("train_", "val_")}
-        )
+        # Arguments that are validated make a GPU wait at every step.
+        accuracy = partial(MulticlassAccuracy, self.classes, average="micro", validate_args=False)
+        self.accuracy = nn.ModuleDict({stage: accuracy() for stage in ("train_", "val_")})
         # Lightning's own mean over processes drops the fraction of the rows that each has.
         self.mean_loss = nn.ModuleDict({stage: MeanMetric(nan_strategy="disable") for stage in ("train_", "val_")})
         self.plateau: ReduceLROnPlateau | None = None

@@ -41,7 +41,9 @@ class _Training(quantization.CalibrationDataReader):  # type: ignore[misc]
         return None if batch is None else {"faces": batch}
 
 
-def quantize(model: str | PathLike[str], out: str | PathLike[str], faces: FaceSet) -> Path:
+def quantize(
+    model: str | PathLike[str], out: str | PathLike[str], faces: FaceSet, *, name: str | None = None
+) -> Path:
     """Write an exported model with weights and activations in 8 bits, calibrated and measured anew.
 
     Weights keep seven of the eight bits: on processors without VNNI, ONNX Runtime adds their products in 16 bits,
@@ -52,12 +54,13 @@ def quantize(model: str | PathLike[str], out: str | PathLike[str], faces: FaceSe
         out: The new .onnx file; written whole or not at all.
         faces: Its Training rows give the ranges of the activations, its PublicTest rows scaling, threshold and
             scores.
+        name: The new model's name; the old one's where none is given.
 
     Returns:
         The path. The card's scores keep those of the float32 file under "before".
 
     Raises:
-        InputError: The model is quantised already.
+        InputError: The model is quantised already, or an ensemble.
         ParityError: It loses more than half a point of accuracy on PublicTest.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
@@ -65,6 +68,8 @@ def quantize(model: str | PathLike[str], out: str | PathLike[str], faces: FaceSe
     before = Recognizer(model).card
     if before.precision != "float32":
         raise InputError(f"expected a float32 model, but {model} is {before.precision} already; take what it came from")
+    if members := before.scores.get("members"):
+        raise InputError(f"expected one network, but {model} holds {len(members)}; quantise each and combine these")
     with TemporaryDirectory() as folder:
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(onnx.load(model)), plain)
@@ -83,7 +88,7 @@ def quantize(model: str | PathLike[str], out: str | PathLike[str], faces: FaceSe
             )
         graph = onnx.load(small)
         probe = Recognizer(save(graph, before, small)).logits(probe_image()[None])[0]
-    card = replace(before, precision="int8", probe=tuple(float(v) for v in probe))
+    card = replace(before, name=name or before.name, precision="int8", probe=tuple(float(v) for v in probe))
     card = calibrated(graph, card, faces)
     was = calibrated(onnx.load(model), before, faces)  # by the same rows, whatever the file was calibrated on
     lost = _accuracy(was.scores) - _accuracy(card.scores)

@@ -34,12 +34,21 @@ class Predicting:
     Args:
         classifier: The network.
         file: Where its weights are from.
+
+    Attributes:
+        name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
+        notes: What a report on it must say.
     """
 
     def __init__(self, classifier: Classifier, file: Path) -> None:
         self.classifier, self.file = classifier, file
         self.recipe = classifier.recipe
-        self.name = self.recipe.title
+        self._tell([])
+
+    def _tell(self, trial: list[str]) -> None:
+        """Be a trial, or none; what a report must say of one."""
+        self.notes = trial
+        self.name = self.recipe.title + "-trial" * bool(trial)
 
     @torch.inference_mode()
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
@@ -65,10 +74,6 @@ class Run(Predicting):
         folder: A run folder.
         checkpoint: "best" or "last".
 
-    Attributes:
-        name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
-        notes: What a report on it must say.
-
     Raises:
         FileError: There is no such checkpoint, or no record of the run.
         Damaged: The file is no checkpoint of this package, or the record is no record.
@@ -79,8 +84,7 @@ class Run(Predicting):
         file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         super().__init__(load_checkpoint(file), file)
         limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
-        self.name = self.recipe.title + "-trial" * (limit < 1)
-        self.notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
+        self._tell([f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1))
 
     @property
     def data_sha256(self) -> str:

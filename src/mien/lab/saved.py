@@ -49,6 +49,7 @@ class Saved(Predicting):
         weights = Path(path).with_name(architecture["weights"])
         _load_weights(classifier, weights, recipe.title)
         super().__init__(classifier, weights)
+        self._tell([str(note) for note in architecture["notes"]])
 
 
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:
@@ -68,10 +69,12 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
     """
     path = Path(out)
     check_suffix(path, ".json")
-    classifier = Run(run, checkpoint).classifier
+    trained = Run(run, checkpoint)
+    classifier = trained.classifier
     weights = path.with_suffix(".npz")
     architecture = {
         "format": FORMAT,
+        "notes": trained.notes,
         "recipe": json.loads(classifier.recipe.to_json()),
         "labels": list(answers(classifier.recipe.labels)),
         "weights": weights.name,
@@ -99,9 +102,10 @@ def _read_architecture(path: Path) -> dict[str, Any]:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise Damaged(f"{path} is no JSON: {error}") from error
-    known = {"format": str, "recipe": dict, "weights": str, "layers": list}
+    known = {"format": str, "recipe": dict, "weights": str, "layers": list, "notes": list}
     if not isinstance(architecture, dict) or architecture.get("format") != FORMAT:
         raise Damaged(f"{path} is no architecture of this package; make one with: mien export RUN --form json+weights")
+    architecture.setdefault("notes", [])  # older files have none
     if wrong := [key for key, kind in known.items() if not isinstance(architecture.get(key), kind)]:
         raise Damaged(f"{path} lacks {', '.join(wrong)}, or holds something else there; export the run again")
     if Path(architecture["weights"]).name != architecture["weights"]:

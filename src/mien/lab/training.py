@@ -28,7 +28,7 @@ from mien.expressions import answers
 from mien.lab.batches import HELD_OUT, FaceData, divide, validation_split
 from mien.lab.callbacks import EpochBar, History, callbacks
 from mien.lab.exported import FACES, open_trained
-from mien.lab.module import Classifier, check_network
+from mien.lab.module import Classifier, check_recipe
 from mien.lab.networks import inherit
 from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint
 from mien.lab.spread import Spread, WholeBatchNorms, places
@@ -204,13 +204,13 @@ def check_start(
     """Refuse, before any data is read, what would fail after that.
 
     Raises:
-        InputError: Teachers without `distil`, or `distil` without teachers; devices and nodes that nobody started or
-            that cannot share the batch.
+        InputError: Teachers without `distil`, or `distil` without teachers; two rules for the learning rate; devices
+            and nodes that nobody started or that cannot share the batch.
         NotFound: There is no such network.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
         Damaged: The checkpoint to go on from is damaged.
     """
-    check_network(recipe.network)
+    check_recipe(recipe)
     if bool(teachers) != bool(recipe.distil):
         raise InputError(
             f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
@@ -244,7 +244,7 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Ca
     devices, nodes = places(options.devices, options.nodes)
     cuda = torch.cuda.is_available()
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             max_epochs=recipe.epochs,
             devices=devices,
             num_nodes=nodes,
@@ -264,6 +264,9 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Ca
         raise InputError(
             f"{devices} devices with precision {options.precision!r} cannot be had here: {error}"
         ) from error
+    if trainer.precision not in (options.precision, "32-true"):  # Lightning puts another in its place
+        raise InputError(f"precision {options.precision!r} needs a GPU; take 32, or bf16-mixed on a recent processor")
+    return trainer
 
 
 def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:

@@ -3,6 +3,7 @@
 Throughout, `probabilities` is float (N, C) with rows that sum to 1, `labels` is int (N,) in [0, C).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +11,17 @@ from jaxtyping import Bool, Float, Int
 
 Probabilities = Float[np.ndarray, "N C"]
 Labels = Int[np.ndarray, "N"]
+Calibration = Callable[[Float[np.ndarray, "N *M C"]], Probabilities]
 
 BINS = 15
 PENALTY = 1e-4  # of the scaling's squared parameters, beside the mean log-likelihood
 
 
-def softmax(logits: Float[np.ndarray, "N C"]) -> Probabilities:
+def softmax(logits: Float[np.ndarray, "*N C"]) -> Float[np.ndarray, "*N C"]:
     """Probabilities of logits."""
     logits = np.asarray(logits, np.float64)
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    shares: Probabilities = powers / powers.sum(1, keepdims=True)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    shares: Float[np.ndarray, "*N C"] = powers / powers.sum(-1, keepdims=True)
     return shares
 
 
@@ -200,13 +202,31 @@ def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels) -> Scaling:
     return Scaling(np.exp(-found.x[:count]), found.x[count:])
 
 
+def fit_ensemble(logits: Float[np.ndarray, "N M C"], labels: Labels) -> Calibration:
+    """The calibration of M networks' mean: each one's vector scaling, and that of the logarithm of their mean."""
+    scalings = [fit_scaling(member, labels) for member in logits.swapaxes(0, 1)]
+
+    def mean(logits: Float[np.ndarray, "N M C"]) -> Float[np.ndarray, "N C"]:
+        answers = [scaling(member) for scaling, member in zip(scalings, logits.swapaxes(0, 1), strict=True)]
+        logarithm: Float[np.ndarray, "N C"] = np.log(np.mean(answers, 0))
+        return logarithm
+
+    outer = fit_scaling(mean(logits), labels)
+    return lambda logits: outer(mean(logits))
+
+
 def cross_fitted(
-    logits: Float[np.ndarray, "N C"], labels: Labels, *, folds: int = 5, seed: int = 0
+    logits: Float[np.ndarray, "N *M C"],
+    labels: Labels,
+    *,
+    fit: Callable[[Float[np.ndarray, "N *M C"], Labels], Calibration] = fit_scaling,
+    folds: int = 5,
+    seed: int = 0,
 ) -> Probabilities:
-    """Probabilities whose scaling was fitted on the other folds: an honest calibration error of fitted rows."""
+    """Probabilities whose calibration was fitted on the other folds: an honest calibration error of fitted rows."""
     fold = np.random.default_rng(seed).permutation(len(labels)) % folds
-    out = np.empty(np.shape(logits), np.float64)
+    out = np.empty((len(labels), np.shape(logits)[-1]), np.float64)
     for k in range(folds):
         held = fold == k
-        out[held] = fit_scaling(logits[~held], labels[~held])(logits[held])
+        out[held] = fit(logits[~held], labels[~held])(logits[held])
     return out
