@@ -5,8 +5,8 @@
     python benchmarks/flagship.py fer2013.csv student --minutes 9 [--student mien-small]
 
 fer2013new.csv (FER+) lies beside the csv. A member is RECIPE:SEED with any `--set NAME=VALUE` on all of them. Every
-network gets an equal share of the minutes: its first epoch is timed, and the epochs that fit are what its cosine is
-planned for. Stages go on where they were stopped. For each network and for the ensemble of all that are there:
+network gets an equal share of the minutes: its second epoch is timed, and the epochs that fit are what its cosine is
+planned for. Stages go on where they were stopped. For each network and for the ensemble of all members that are there:
 PublicTest scores (selection) into results/flagship.json, PrivateTest probabilities into predictions/NAME.csv, both
 under --out, and the student as a float32 ONNX file to be quantised (`mien export STUDENT.onnx --form int8`). With
 --limit the line is tried on a share of the rows; give such a trial an --out of its own.
@@ -17,6 +17,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import views_of
 from mien.recipes import RECIPES, Recipe, override
 from mien.storage import write_whole
+
+LEAST = 10  # epochs: what fewer of them give is no member
 
 
 class OnDevice:
@@ -56,18 +59,25 @@ class OnDevice:
         return total.numpy()
 
 
-def planned(recipe: Recipe, faces: FaceSet, folder: Path, seconds: float, options: TrainOptions) -> Recipe:
-    """The recipe with as many epochs as fit: one epoch of a run that is thrown away tells how long one takes."""
+def planned(
+    recipe: Recipe, teachers: list[Path], faces: FaceSet, folder: Path, seconds: float, options: TrainOptions
+) -> Recipe:
+    """The recipe with as many epochs as fit: two epochs of a run that is thrown away tell how long one takes."""
     plan = folder.with_suffix(".epochs")
     if not plan.exists():
-        trial = replace(recipe, epochs=2, distil=0.0)
         ends: list[float] = []
         start = time.perf_counter()
-        train(trial, faces, folder.with_suffix(".timing"), options=options,
-              report=lambda _: ends.append(time.perf_counter()))  # fmt: skip
+        with TemporaryDirectory() as trial:
+            train(replace(recipe, epochs=2), faces, trial, options=options, teachers=teachers,
+                  report=lambda _: ends.append(time.perf_counter()))  # fmt: skip
         epoch, overhead = ends[1] - ends[0], time.perf_counter() - start - (ends[1] - ends[0])
-        cost = epoch * (2.5 if recipe.distil else 1.1)  # teachers answer too; a tenth is kept for what varies
-        write_whole(plan, lambda file: file.write(str(max(2, int((seconds - 2 * overhead) / cost)))))
+        epochs = int((seconds - 2 * overhead) / (1.1 * epoch))  # a tenth is kept for what varies
+        if epochs < LEAST:
+            raise SystemExit(
+                f"{folder.name}: an epoch takes {epoch:.1f} s, all around them {overhead:.1f} s, so that {epochs} fit "
+                f"into {seconds:.0f} s, expected {LEAST} or more; give it more --minutes, or name fewer members"
+            )
+        write_whole(plan, lambda file: file.write(str(epochs)))
     return replace(recipe, epochs=int(plan.read_text()))
 
 
@@ -75,19 +85,23 @@ def one(name: str, recipe: Recipe, teachers: list[Path], faces: FaceSet, seconds
     """Train one network in its share of the time, or go on with it."""
     options = TrainOptions(precision=args.precision, limit=args.limit)
     folder = args.runs / name
-    recipe = planned(replace(recipe, name=name), faces, folder, seconds, options)
-    start = time.perf_counter()
+    recipe = planned(replace(recipe, name=name), teachers, faces, folder, seconds, options)
+    ends: list[float] = []
+
+    def report(row: dict[str, float]) -> None:
+        ends.append(time.perf_counter())
+        print(f"{name}: {row}", flush=True)
+
     resume = (folder / "recipe.json").exists()
-    train(recipe, faces, folder, options=options, teachers=teachers, resume=resume,
-          report=lambda row: print(f"{name}: {row}", flush=True))  # fmt: skip
-    rows = len(faces.split("Training")) * args.limit
-    rate = rows * recipe.epochs / (time.perf_counter() - start)
-    print(f"{name}: {recipe.epochs} epochs, {rate:,.0f} images/s", flush=True)
+    train(recipe, faces, folder, options=options, teachers=teachers, resume=resume, report=report)
+    if len(ends) > 1:
+        rate = len(faces.split("Training")) * args.limit * (len(ends) - 1) / (ends[-1] - ends[0])
+        print(f"{name}: {recipe.epochs} epochs, {rate:,.0f} images/s", flush=True)
     return folder
 
 
-def measure(runs: dict[str, Path], faces: FaceSet, out: Path, limit: float) -> None:
-    """Every network and their ensemble: PublicTest scores, PrivateTest probabilities, a short table."""
+def measure(runs: dict[str, Path], members: list[str], faces: FaceSet, out: Path, limit: float) -> None:
+    """Every network and the members' ensemble: PublicTest scores, PrivateTest probabilities, a short table."""
     public, private = (
         part.take(np.arange(len(part)) < limit * len(part))
         for part in (faces.split("PublicTest"), faces.split("PrivateTest"))
@@ -99,9 +113,9 @@ def measure(runs: dict[str, Path], faces: FaceSet, out: Path, limit: float) -> N
         network = OnDevice(Run(folder))
         for kind, views in kinds.items():
             answers[kind][name] = [network.probabilities(part.images, views) for part in (public, private)]
-    if len(runs) > 1:
+    if len(members) > 1:
         for found in answers.values():
-            found["flagship-ensemble"] = [np.mean([one[k] for one in found.values()], 0) for k in (0, 1)]
+            found["flagship-ensemble"] = [np.mean([found[name][k] for name in members], 0) for k in (0, 1)]
     results, table = [], []
     for kind, found in answers.items():
         for name, (chosen, blind) in found.items():
@@ -145,15 +159,14 @@ def main() -> None:
         seconds = 60 * args.minutes / len(wanted)
         for name, recipe in wanted.items():
             one(name, recipe, [], faces, seconds, args)
-    kept = sorted(args.runs.glob("*-seed*/checkpoints/best.ckpt"))
-    trained = {file.parent.parent.name: file.parent.parent for file in kept if ".timing" not in str(file)}
+    members = {folder.name: folder for folder in sorted(args.runs.glob("*-seed*")) if (folder / "report.json").exists()}
+    trained = dict(members)
     if args.stage == "student":
         recipe = override(RECIPES[args.student], {"distil": "0.8", "mixup": "0.2"} | changes)
         name = f"{args.student}-student"
-        folder = one(name, recipe, list(trained.values()), faces, 60 * args.minutes, args)
-        export(folder, args.out / "models" / f"{name}.onnx", faces=faces, name=args.student)
-        trained = {name: folder}
-    measure(trained, faces, args.out, args.limit)
+        trained[name] = one(name, recipe, list(members.values()), faces, 60 * args.minutes, args)
+        export(trained[name], args.out / "models" / f"{name}.onnx", faces=faces, name=args.student)
+    measure(trained, list(members), faces, args.out, args.limit)
 
 
 if __name__ == "__main__":
