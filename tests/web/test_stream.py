@@ -32,7 +32,7 @@ def test_frames_are_answered_in_order(server: Running) -> None:
             assert set(answer) == {"frame", "time_s", "dropped", "width", "height", "model", "faces"}
         assert answer["time_s"] > 0
         (face,) = answer["faces"]
-        assert (face["expression"], face["track"]) == ("happy", 1)
+        assert face["expression"] == "happy"
 
 
 def test_tracks_follow_faces_and_begin_anew_with_each_stream(server: Running) -> None:
