@@ -53,6 +53,7 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
     assert card.scores["PublicTest"]["single view, all"]["n"] == 28
     calibration = card.scores["calibration"]
     assert set(calibration) == {
+        "split",
         "ece_cross_fitted",
         "ece_floor",
         "accuracy_cross_fitted",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Checkpoint, FerPlus, SkipBad, fail, load_faces, need_lab, out
+from mien.cli.console import Checkpoint, Exclude, FerPlus, SkipBad, fail, load_faces, need_lab, out
 from mien.errors import InputError
 
 
@@ -26,8 +26,11 @@ def export(
         list[Path], typer.Argument(help="A run folder; for int8 also an exported .onnx file; several for an ensemble.")
     ],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Calibrate on its PublicTest rows.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Calibrate on its PublicTest, or on the rows that chose the epoch.")
+    ] = None,
     ferplus: FerPlus = None,
+    exclude: Exclude = None,
     checkpoint: Checkpoint = "best",
     name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
     form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
@@ -50,7 +53,7 @@ def export(
             raise InputError("an ensemble is made of exported .onnx files, as --form onnx, and needs --data FILE")
         from mien.lab.ensemble import combine
 
-        path = combine(sources, output, load_faces(data, ferplus, skip_bad), name=name or "ensemble")
+        path = combine(sources, output, load_faces(data, ferplus, skip_bad, exclude), name=name or "ensemble")
         out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
         return
     (source,) = sources
@@ -63,13 +66,13 @@ def export(
             out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
         return
     if form is Form.INT8 and data is None:
-        raise InputError("--form int8 looks at Training and PublicTest faces; name the data set: --data FILE")
+        raise InputError("--form int8 looks at Training and other faces; name the data set: --data FILE")
     from mien.lab.export import export as write
     from mien.lab.quantize import quantize
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
 
-    faces = load_faces(data, ferplus, skip_bad) if data is not None else None
+    faces = load_faces(data, ferplus, skip_bad, exclude) if data is not None else None
     if form is Form.INT8 and faces is not None:
         with TemporaryDirectory() as folder:
             plain = source if source.suffix == ".onnx" else Path(folder) / "plain.onnx"

@@ -3,17 +3,13 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from mien.cli.console import Data, Exclude, FerPlus, SkipBad, err, fail, load_faces, need_lab, out
 from mien.errors import InputError
-
-if TYPE_CHECKING:
-    from mien.measuring.faceset import FaceSet
-    from mien.recipes import Recipe
 
 
 def train(
@@ -43,6 +39,7 @@ def train(
     from mien.lab.spread import Spread
     from mien.lab.training import TrainOptions, check_start, is_first_process
     from mien.lab.training import train as fit
+    from mien.measuring.evaluation import SELECTION_SPLIT
     from mien.recipes import get_recipe, override
 
     # Lightning's remarks on its own internals are nothing to a user; ours are printed or raised.
@@ -84,18 +81,11 @@ def train(
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
-    calibrating = _calibrating(faces, data, ferplus, chosen)
-    out.print(Text(f"next: mien export {run}{calibrating} --out FILE.onnx"), soft_wrap=True)
-
-
-def _calibrating(faces: "FaceSet", data: Path, ferplus: Path | None, recipe: "Recipe") -> str:
-    """The options of `mien export` that calibrate: nothing where there are no rows to calibrate on."""
-    from mien.measuring.evaluation import SELECTION_SPLIT
-
-    if SELECTION_SPLIT not in faces.splits:
-        return ""
-    votes = f" --ferplus {ferplus}" if recipe.labels != "fer2013" else ""
-    return f" --data {data}{votes}" + " --skip-bad" * bool(faces.dropped)
+    rest = f" --ferplus {ferplus}" if chosen.labels != "fer2013" else ""
+    if exclude and SELECTION_SPLIT not in faces.splits:  # a share of what is left was held out
+        rest += f" --exclude {exclude}"
+    rest += " --skip-bad" * bool(faces.dropped)
+    out.print(Text(f"next: mien export {run} --data {data}{rest} --out FILE.onnx"), soft_wrap=True)
 
 
 def _count(text: str) -> Any:

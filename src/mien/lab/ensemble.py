@@ -39,11 +39,13 @@ def combine(
 
     Raises:
         InputError: Fewer than two models, or their labels differ.
+        NotFound: The data has no PublicTest.
     """
     if len(models) < 2:
         raise InputError(f"an ensemble has two members or more, but got {len(models)}")
     parts = [Recognizer(model) for model in models]
     cards = [part.card for part in parts]
+    faces.split(SELECTION_SPLIT)  # rows that one member held out, another may have learned from
     if odd := [card.name for card in cards if card.labels != cards[0].labels]:
         raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
     graph = _graph([onnx.load(fspath(model)) for model in models], cards)

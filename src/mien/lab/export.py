@@ -16,8 +16,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from mien.errors import MienError
+from mien.errors import InputError, MienError
 from mien.expressions import answers
+from mien.lab.batches import HELD_OUT, divide, validation_split
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.measuring import metrics
@@ -68,13 +69,15 @@ def export(
     Args:
         run: A run folder.
         out: The .onnx file; written whole or not at all.
-        faces: Where given, scaling and threshold are fitted on its PublicTest rows and the scores measured there;
-            otherwise the logits stay as they are and no answer is called uncertain.
+        faces: Where given, scaling and threshold are fitted on its PublicTest rows, or on those that chose the epoch
+            where it has none, and the scores measured there; otherwise the logits stay as they are and no answer is
+            called uncertain.
         checkpoint: "best" or "last".
         name: The model's name; the recipe's where none is given. A trial's ends in -trial in any case.
 
     Raises:
         FileError: No such checkpoint, or the file cannot be written.
+        NotFound, InputError: The data has no rows to calibrate on.
         ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
     """
     trained = Run(run, checkpoint)
@@ -103,17 +106,21 @@ def export(
 
 
 def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequence[Recognizer] = ()) -> Card:
-    """The card with scaling and threshold fitted on PublicTest, and the scores measured there.
+    """The card with scaling and threshold fitted on `calibration_rows`, and the scores measured there.
 
     Args:
         model: The graph, as it will be used: ONNX Runtime computes what is fitted and measured.
         card: Its scaling, threshold and scores are replaced.
-        faces: A data set with a labelled PublicTest, and with votes where the recipe learned FER+'s.
-        members: Of an ensemble, the models in it. Their own scaling was fitted on PublicTest too, so that
+        faces: The data set, with votes where the recipe learned FER+'s.
+        members: Of an ensemble, the models in it. Their own scaling was fitted on the same rows, so that
             cross-fitting has to fit it anew.
+
+    Raises:
+        MienError: As `calibration_rows` does.
     """
     recipe = Recipe.from_json(card.recipe)
-    chosen = relabelled(faces.split(SELECTION_SPLIT), recipe.labels)
+    faces, split = calibration_rows(card, faces)
+    chosen = relabelled(faces.split(split), recipe.labels)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         logits = Recognizer(save(model, card, path)).logits(chosen.images)
@@ -125,7 +132,7 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
         report = evaluate(
             Recognizer(save(model, card, path)),
             faces,
-            SELECTION_SPLIT,
+            split,
             binary=recipe.claims_binary,
             labels=recipe.labels,
             views=VIEWS[-1],
@@ -139,6 +146,7 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
     )
     unscaled = metrics.softmax(raw).mean(1) if members else logits
     calibration = {
+        "split": split,
         "ece_cross_fitted": metrics.calibration_error(crossed, chosen.labels),
         "ece_floor": metrics.calibration_floor(crossed),
         # Biases change answers, so the scores above are of labels that they were fitted on.
@@ -149,7 +157,30 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
         # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
         "risk_coverage": [coverage[max(0, round(len(coverage) * k / 10) - 1)].tolist() for k in range(1, 11)],
     }
-    return replace(card, scores={SELECTION_SPLIT: report.to_dict()["scores"], "calibration": calibration})
+    return replace(card, scores={split: report.to_dict()["scores"], "calibration": calibration})
+
+
+def calibration_rows(card: Card, faces: FaceSet) -> tuple[FaceSet, str]:
+    """PublicTest, or where the data has none the rows that chose the epoch, which the network did not learn from.
+
+    Returns:
+        The data set, and the name of its split.
+
+    Raises:
+        NotFound: There is neither.
+        InputError: The rows that chose are a share of other data than this.
+    """
+    recipe = Recipe.from_json(card.recipe)
+    split = SELECTION_SPLIT if SELECTION_SPLIT in faces.splits else validation_split(recipe)
+    if split != HELD_OUT:
+        return faces, split
+    if faces.checksum != card.data_sha256:
+        raise InputError(
+            f"expected a data set with a {SELECTION_SPLIT}, or the one that the network learned from (sha-256 "
+            f"{card.data_sha256[:12]}...), of which a share was held out, but got {faces.source} (sha-256 "
+            f"{faces.checksum[:12]}...); name the same --data and --exclude as in training"
+        )
+    return divide(faces, recipe), split
 
 
 def _graph(classifier: Classifier) -> onnx.ModelProto:

@@ -16,13 +16,12 @@ from onnxruntime import quantization
 
 from mien.errors import InputError
 from mien.lab.export import ParityError, calibrated, save
-from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer, probe_image
 
 CALIBRATION_FACES = 2048  # Training rows that tell the range of every activation
 PERCENTILE = 99.999  # of the activations lie inside the range; what is beyond is clipped
-MAX_LOSS = 0.005  # of accuracy on PublicTest
+MAX_LOSS = 0.005  # of accuracy on the rows that calibrate
 
 
 class _Training(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -52,16 +51,17 @@ def quantize(
     Args:
         model: A float32 .onnx file that `export` wrote.
         out: The new .onnx file; written whole or not at all.
-        faces: Its Training rows give the ranges of the activations, its PublicTest rows scaling, threshold and
-            scores.
+        faces: Its Training rows give the ranges of the activations, its PublicTest rows (or those that chose the
+            epoch, where it has none) scaling, threshold and scores.
         name: The new model's name; the old one's where none is given.
 
     Returns:
         The path. The card's scores keep those of the float32 file under "before".
 
     Raises:
-        InputError: The model is quantised already, or an ensemble.
-        ParityError: It loses more than half a point of accuracy on PublicTest.
+        InputError: The model is quantised already, or an ensemble; or it held out a share of other data than this.
+        NotFound: The data has no rows to calibrate on.
+        ParityError: It loses more than half a point of accuracy on these rows.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     """
@@ -94,14 +94,15 @@ def quantize(
     lost = _accuracy(was.scores) - _accuracy(card.scores)
     if lost > MAX_LOSS:
         raise ParityError(
-            f"8 bits should cost at most {MAX_LOSS:.1%} of accuracy on {SELECTION_SPLIT}, but cost {lost:.2%}; "
+            f"8 bits should cost at most {MAX_LOSS:.1%} of accuracy on {card.scores['calibration']['split']}, but cost "
+            f"{lost:.2%}; "
             "keep the float32 file"
         )
     return save(graph, replace(card, scores=card.scores | {"before": was.scores}), Path(out))
 
 
 def _accuracy(scores: dict[str, Any]) -> float:
-    return float(scores[SELECTION_SPLIT]["single view, all"]["accuracy"])
+    return float(scores[scores["calibration"]["split"]]["single view, all"]["accuracy"])
 
 
 @contextmanager
