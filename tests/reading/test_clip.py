@@ -48,6 +48,18 @@ def test_a_clip_keeps_times_and_sound(name: str, sound: str, out: str, kept: str
     assert np.abs(heard).max() > 0.1
 
 
+def test_a_sound_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mkv", plain(5), sound="aac")
+    source.write_bytes(source.read_bytes().replace(b"A_AAC", b"A_XYZ"))
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(source))
+    for each in VideoFile(source).frames():
+        writer.add(each.rgb(), each.time_s)
+    writer.close()
+    assert len(list(VideoFile(tmp_path / "out.mp4").frames())) == 5
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert (len(container.streams.video), len(container.streams.audio)) == (1, 0)
+
+
 def test_a_sound_that_cannot_be_written_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyAV refuses with a bare ValueError."""
     monkeypatch.setitem(_SOUND, ".m4v", {"flac"})

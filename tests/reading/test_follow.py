@@ -30,6 +30,21 @@ def watch(frames: list[np.ndarray], rate: float = 25, every_s: float = 0.2) -> t
     return faces, detector.calls, cuts
 
 
+@pytest.mark.parametrize(("side", "looks"), [(None, [None, 320, 320]), (640, [640, 640, 640])])
+def test_a_detector_is_left_as_it_came(side: int | None, looks: list[int | None]) -> None:
+    class Noting(CenterFace):
+        def find(self, image: np.ndarray) -> list[Face]:
+            sides.append(self.side)
+            return super().find(image)
+
+    image, detector, sides = paste(scene(), "collins", 200, 150, 90), Noting(side=side), []
+    follower = Follower(detector, every_s=0)
+    for k in range(3):
+        follower.faces(k / 25, grey(resize(image, SIDE, SIDE * 9 // 16)), lambda: image)
+    assert sides == looks
+    assert detector.side == side
+
+
 def test_a_face_is_found_now_and_then_and_followed_in_between() -> None:
     frames = [paste(scene(), "collins", 200 + 4 * k, 150 + k, 90 + k) for k in range(30)]
     faces, calls, cuts = watch(frames)

@@ -71,6 +71,35 @@ def test_settings_and_models_are_not_mixed(source: Path, tmp_path: Path) -> None
         plan_of(folder_of(tmp_path / "other", 10), out)
 
 
+def test_names_mean_the_same_images_at_every_start(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative names in a list are looked for where the first start was, or not at all."""
+    names = tmp_path / "names.txt"
+    names.write_text("in/000.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    begun = plan_of(names, tmp_path / "out")
+    monkeypatch.chdir(source)
+    with pytest.raises(InputError, match=f"was begun in {tmp_path}, where the names .* but this is {source}; start it"):
+        plan_of(names, tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    assert plan_of(names, tmp_path / "out") == begun
+    names.write_text(f"{source}/000.jpg\n")
+    anywhere = plan_of(names, tmp_path / "other")
+    monkeypatch.chdir(source)
+    assert plan_of(names, tmp_path / "other").manifest == anywhere.manifest
+
+
+def test_a_source_under_another_name_has_not_changed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = plan_of("in", tmp_path / "out")
+    with pytest.raises(InputError, match=f"was begun with in, but now it is called {source}.*call it as before"):
+        plan_of(source, tmp_path / "out")
+    assert plan_of("in/", tmp_path / "out") == begun
+
+
 def test_a_changed_source_is_refused(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     plan_of(source, out)

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +81,28 @@ def test_ten_views_average_five_places_and_their_mirror_images(tmp_path: Path) -
     assert ten.probabilities(faces) == pytest.approx(expected, abs=1e-6)
     many = np.repeat(faces, 100, 0)  # more than go through the network at once
     assert ten.probabilities(many)[::100] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_many_faces_go_through_the_network_in_batches(views: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = np.random.default_rng(0).integers(0, 256, (7, 48, 48), np.uint8)
+    model, sizes = load_model(views=views), []
+    expected, run = model.probabilities(faces), model._session.run
+
+    def note(names: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        sizes.append(len(feed["faces"]))
+        return run(names, feed)
+
+    monkeypatch.setattr("mien.reading.recognizer._BATCH", 3)
+    model._session = SimpleNamespace(run=note)
+    np.testing.assert_allclose(model.probabilities(faces), expected, atol=1e-5)
+    assert max(sizes) == 3
+
+
+def test_threads_are_those_of_the_detector_too() -> None:
+    for threads in (1, 3):
+        options = load_model(threads=threads).detector._session.get_session_options()
+        assert options.intra_op_num_threads == threads
 
 
 def test_no_faces_give_no_rows(tmp_path: Path) -> None:

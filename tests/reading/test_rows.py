@@ -14,7 +14,7 @@ from mien.reading.rows import RowLog
 from mien.reading.tables import COLUMNS, RAW, SHIFT, frame_rows
 from mien.reading.tracks import TrackedReading
 
-SETTINGS = {"video": "a.mp4", "every_s": 0.0}
+SETTINGS = {"video": "köln.mp4", "every_s": 0.0}
 
 
 def tracked(track: int, shift: bool = False) -> TrackedReading:
@@ -27,7 +27,7 @@ def tracked(track: int, shift: bool = False) -> TrackedReading:
 
 def rows_of(log: RowLog, number: int) -> Any:
     readings = [tracked(1), tracked(2, shift=SHIFT[0] in log.columns)] if number % 2 else []
-    return frame_rows("a.mp4", number, number / 25, readings, log.columns)
+    return frame_rows("köln.mp4", number, number / 25, readings, log.columns)
 
 
 def fill(log: RowLog, numbers: range) -> None:
@@ -52,7 +52,10 @@ def test_rows_have_the_documented_columns(suffix: str, tmp_path: Path) -> None:
         with open(tmp_path / "rows.csv", newline="") as file:
             found = list(csv.DictReader(file))
     else:
-        found = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+        text = (tmp_path / "rows.jsonl").read_text()
+        assert text.isascii()
+        found = [json.loads(line) for line in text.splitlines()]
+    assert {row["source"] for row in found} == {"köln.mp4"}
     assert len(found) == len(grown) == 6
     assert list(found[0]) == [*COLUMNS, *RAW, *SHIFT]
     assert [int(row["frame"]) for row in found] == [0, 1, 1, 2, 3, 3]
@@ -81,7 +84,7 @@ def test_an_interrupted_run_goes_on(suffix: str, stop: int, tmp_path: Path) -> N
     fill(broken, range(stop))
     broken.close()  # as a kill would
     with open(broken.growing, "ab") as file:
-        file.write(b"a.mp4,99,torn")
+        file.write(b"b.mp4,99,torn")
     again = RowLog(broken.path, SETTINGS, resume=True)
     assert again.state == ({"number": stop // 4 * 4 - 1} if stop >= 4 else None)
     assert not again.finished
@@ -149,7 +152,7 @@ def test_complete_rows_can_be_read_but_only_of_the_same_video(suffix: str, tmp_p
     assert again.finished
     assert list(again.rows()) == grown
     again.finish()
-    with pytest.raises(InputError, match=r"rows of 'a\.mp4', and not of 'b\.mp4'"):
+    with pytest.raises(InputError, match=r"rows of 'köln\.mp4', and not of 'b\.mp4'"):
         RowLog(log.path, SETTINGS | {"video": "b.mp4"}, resume=True)
     with pytest.raises(InputError, match="other columns"):
         RowLog(log.path, SETTINGS, resume=True, shift=True)
@@ -226,9 +229,9 @@ def test_when_no_more_can_be_written_whole_rows_stay(suffix: str, tmp_path: Path
 
 @pytest.mark.parametrize("wrong", [{"settings": None}, {"settings": []}, {"bytes": -1}, {"bytes": 0.5}, {"state": 1}])
 def test_a_note_of_other_things_is_damaged(wrong: dict[str, object], tmp_path: Path) -> None:
-    sound = {"settings": {"video": "a.mp4"}, "bytes": 0, "state": None}
+    sound = {"settings": {"video": "köln.mp4"}, "bytes": 0, "state": None}
     (tmp_path / "rows.csv").write_text("")
     for note in (json.dumps(sound | wrong), json.dumps({"bytes": 0}), "[" * 100_000):
         (tmp_path / "rows.csv.resume").write_text(note)
         with pytest.raises(Damaged, match="delete it to begin anew"):
-            RowLog(tmp_path / "rows.csv", {"video": "a.mp4"}, resume=True)
+            RowLog(tmp_path / "rows.csv", {"video": "köln.mp4"}, resume=True)

@@ -55,6 +55,15 @@ def test_a_long_hole_in_the_video_is_not_counted_as_seen() -> None:
     assert one.seen_s == pytest.approx(0.1 + 1 + 1)
 
 
+def test_frames_that_were_left_out_on_purpose_are_no_hole(tmp_path: Path) -> None:
+    rows = [row(float(time_s), 1) for time_s in range(0, 65, 5)]
+    (one,) = summarise(rows, every_s=5.0)
+    assert one.seen_s == pytest.approx(65)
+    image = open_image(draw_timeline(tmp_path / "t.png", lambda: rows, [one], "slow.mp4", every_s=5.0))
+    strip = image[image.shape[0] // 2, 40:-60]
+    assert (strip != 255).any(1).all(), "blank where the face was there"
+
+
 def test_the_picture_shows_who_felt_what_when(tmp_path: Path) -> None:
     rows = script()
     image = open_image(draw_timeline(tmp_path / "t.png", lambda: rows, summarise(rows), "party.mp4"))

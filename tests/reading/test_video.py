@@ -64,6 +64,20 @@ def test_start_and_end_and_going_on(tmp_path: Path) -> None:
     assert VideoFile(clip).duration_s == pytest.approx(5.0)
 
 
+def test_a_file_may_begin_later_than_at_nought(tmp_path: Path) -> None:
+    """As the pieces of a long recording do: Matroska tells when the last frame ends, not how long the piece is."""
+    clip = encode(tmp_path / "piece.mkv", plain(10), times=[10 + k / 25 for k in range(10)])
+    video = VideoFile(clip)
+    assert [each.time_s for each in video.frames()] == pytest.approx([k / 25 for k in range(10)], abs=2e-3)
+    assert VideoFile(clip).duration_s == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_length_in_other_words_is_unknown(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "a.mkv", plain(10), sound="aac")
+    clip.write_bytes(clip.read_bytes().replace(b"00:00:00.400000000", b"a few moments only"))
+    assert len(list(VideoFile(clip).frames())) == 10
+
+
 def test_samples_are_taken_by_time(tmp_path: Path) -> None:
     times = [0.0, 0.1, 0.19, 0.21, 0.3, 0.9, 0.95, 1.0]
     clip = encode(tmp_path / "vfr.mkv", plain(8), times=times)

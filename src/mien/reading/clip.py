@@ -162,7 +162,8 @@ class _Sound:
 
     def __init__(self, source: Any, clip: Any, carried: set[str]) -> None:
         self._container, self._clip = source, clip
-        self._stream = next(iter(self._container.streams.audio), None)
+        # A stream whose codec FFmpeg does not know has no context.
+        self._stream = next((each for each in self._container.streams.audio if each.codec_context), None)
         self._copied = self._stream is not None and self._stream.codec_context.name.removesuffix("float") in carried
         if self._copied:
             self._output = clip.add_stream_from_template(self._stream)

@@ -55,7 +55,8 @@ class Follower:
     """Gives the faces of each picture of a video, in their order.
 
     Args:
-        detector: What finds faces. The side of a `CenterFace` is set here: 320 pixels, more for small faces.
+        detector: What finds faces. A `CenterFace` without a side of its own looks at 320 pixels, more for small faces,
+            and now and then as thoroughly as at a photo.
         every_s: Run it so often, in seconds; 0: on every picture.
 
     Attributes:
@@ -64,6 +65,7 @@ class Follower:
 
     def __init__(self, detector: FaceDetector, *, every_s: float = 0.2) -> None:
         self.detector, self.every_s = detector, every_s
+        self._free = detector if isinstance(detector, CenterFace) and detector.side is None else None
         self.cut = False
         self._known: _Known | None = None
         self._small: UInt8[np.ndarray, "h w"] | None = None
@@ -102,9 +104,13 @@ class Follower:
         searched_s = known.searched_s if known is not None else -math.inf
         thorough = time_s - searched_s >= _AGAIN_S
         side = known.side if known is not None else _LOOKS[0]
-        if isinstance(self.detector, CenterFace):
-            self.detector.side = None if thorough else side
-        faces = self.detector.find(image)
+        try:
+            if self._free and not thorough:
+                self._free.side = side
+            faces = self.detector.find(image)
+        finally:
+            if self._free:
+                self._free.side = None  # its owner may use it for photos, too
         if faces:
             smallest = min(face.box[3] for face in faces)
             side = next((s for s in _LOOKS if s >= longest or smallest * s / longest >= _SMALL), _LOOKS[-1])

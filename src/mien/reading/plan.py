@@ -64,9 +64,15 @@ class LabelOptions:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What every start of a run must agree on; saved as JSON. `version` is that of mien."""
+    """What every start of a run must agree on; saved as JSON. `version` is that of mien.
+
+    `source` is a full path, `spelling` what it was called, from which the names of images are made. `base` is the
+    folder from which these start; "" where none is relative.
+    """
 
     source: str
+    spelling: str
+    base: str
     images: int
     listing_sha256: str
     shard_size: int
@@ -167,6 +173,7 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
     CenterFace(side=options.side or None, min_score=options.min_score, threads=1)  # refuses what is out of range
     fixed = {
         "source": as_text(source if is_url(source) else os.path.abspath(source)),
+        "spelling": as_text(source),
         "model": recognizer.name,
         "model_sha256": hashlib.sha256(recognizer.path.read_bytes()).hexdigest(),
         **{name: getattr(options, name) for name in ("views", "side", "min_score", "column")},
@@ -181,10 +188,11 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
         if manifest is None:
             manifest = _begin(folder, items, fixed, options.shard_size)
         else:
-            _check(folder, manifest, fixed | ({"shard_size": options.shard_size} if options.shard_size else {}))
+            same = {"spelling": manifest.spelling} | ({"shard_size": options.shard_size} if options.shard_size else {})
+            _check(folder, manifest, fixed | same)
             listing = _Listing(items)
             listing.exhaust()
-            _check(folder, manifest, {"images": listing.count, "listing_sha256": listing.sha256})
+            _check_listing(folder, manifest, listing, fixed["spelling"])
         yield Plan(folder, os.getcwd(), model, manifest)
 
 
@@ -193,6 +201,7 @@ def _begin(folder: Path, items: Iterable[Item], fixed: dict[str, Any], shard_siz
     _write_plan(folder / "plan.parquet", listing)
     manifest = Manifest(
         **fixed,
+        base=listing.base,
         images=listing.count,
         listing_sha256=listing.sha256,
         shard_size=shard_size or default_shard_size(listing.count),
@@ -203,17 +212,25 @@ def _begin(folder: Path, items: Iterable[Item], fixed: dict[str, Any], shard_siz
 
 
 class _Listing:
-    """Passes items on, counts them and takes their checksum."""
+    """Passes items on, counts them and takes their checksum.
+
+    Attributes:
+        count: How many there were.
+        base: The folder from which their names start, where one of them is relative.
+    """
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._items = items
         self._hash = hashlib.sha256()
         self.count = 0
+        self.base = ""
 
     def __iter__(self) -> Iterator[Item]:
         for item in self._items:
             self._hash.update(repr((as_text(item.source), item.offset, item.size)).encode())
             self.count += 1
+            if not self.base and not is_url(item.path) and not os.path.isabs(item.path):
+                self.base = as_text(os.getcwd())
             yield item
 
     def exhaust(self) -> None:
@@ -269,19 +286,33 @@ def _read_manifest(folder: Path) -> Manifest | None:
 def _check(folder: Path, begun: Manifest, now: dict[str, Any]) -> None:
     """Refuse what would mix the rows of two runs in one folder."""
     was = asdict(begun)
-    changed = [name for name, value in now.items() if was[name] != value]
-    if {"images", "listing_sha256"} & set(changed):
-        raise InputError(
-            f"{begun.source} has changed since {folder} was begun: it had {was['images']:,} images then, and has "
-            f"{now['images']:,} now{', others or of other sizes' if was['images'] == now['images'] else ''}; label it "
-            "into a new folder, or put it back as it was"
-        )
-    if changed:
+    if changed := [name for name, value in now.items() if was[name] != value]:
         differences = ", ".join(f"{name} {was[name]!r}, not {now[name]!r}" for name in changed)
         raise InputError(
             f"{folder} was begun with {differences}; finish it with the same, name a new folder, or delete "
             "it to begin anew"
         )
+
+
+def _check_listing(folder: Path, begun: Manifest, now: _Listing, spelling: str) -> None:
+    """Refuse a source that has other images now, or the same under other names."""
+    if (now.count, now.sha256) == (begun.images, begun.listing_sha256):
+        if now.base == begun.base:
+            return
+        raise InputError(
+            f"{folder} was begun in {begun.base}, where the names of the images start, but this is {now.base}; start "
+            "it there again, or name a new folder"
+        )
+    if spelling != begun.spelling:
+        raise InputError(
+            f"{folder} was begun with {begun.spelling}, but now it is called {spelling}, which gives its images other "
+            "names; call it as before, or name a new folder"
+        )
+    raise InputError(
+        f"{begun.source} has changed since {folder} was begun: it had {begun.images:,} images then, and has "
+        f"{now.count:,} now{', others or of other sizes' if begun.images == now.count else ''}; label it "
+        "into a new folder, or put it back as it was"
+    )
 
 
 @contextmanager

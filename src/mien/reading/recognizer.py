@@ -175,8 +175,8 @@ class Recognizer:
     Args:
         path: An .onnx file that mien exported.
         views: One of `VIEWS`: "single", "mirror" for twice the time, "ten" for ten times.
-        threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
-        providers: ONNX Runtime's execution providers, in order of preference.
+        threads: Threads of ONNX Runtime, for each of network and detector; 0 for one a core, eight at most.
+        providers: ONNX Runtime's execution providers for both, in order of preference.
 
     Raises:
         FileError: The file is missing or cannot be read.
@@ -215,6 +215,7 @@ class Recognizer:
         self.path = Path(path)
         self.card = Card.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
         self.views = views
+        self._threads, self._providers = threads, providers
         (self._input,) = (i.name for i in self._session.get_inputs())
         # Files list outputs in their own order; readings and tables have one order.
         self.labels = tuple(e for e in Expression if e in self.card.labels)
@@ -234,7 +235,7 @@ class Recognizer:
     @cached_property
     def detector(self) -> FaceDetector:
         """Finds the faces for `read`; made when it is first needed, and may be replaced."""
-        return CenterFace()
+        return CenterFace(threads=self._threads, providers=self._providers)
 
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
         """The network's raw outputs in the order of `labels`, before calibration and softmax; single view.
@@ -246,7 +247,8 @@ class Recognizer:
         if not len(faces):
             return np.empty((0, len(self.labels)), np.float32)
         try:
-            (logits,) = self._session.run(None, {self._input: faces})
+            batches = (faces[start : start + _BATCH] for start in range(0, len(faces), _BATCH))
+            logits = np.concatenate([self._session.run(None, {self._input: batch})[0] for batch in batches])
         except Exception as error:  # as above
             raise Damaged(f"{self.path} cannot be run on {len(faces)} faces: {error}") from error
         if logits.shape != (len(faces), len(self.labels)) or not np.isfinite(logits).all():
@@ -393,8 +395,8 @@ def load_model(
     Args:
         model: The name of a model in the package, or the path of an .onnx file.
         views: One of `VIEWS`: "single", "mirror" or "ten".
-        threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
-        providers: ONNX Runtime's execution providers, in order of preference.
+        threads: Threads of ONNX Runtime, for each of network and detector; 0 for one a core, eight at most.
+        providers: ONNX Runtime's execution providers for both, in order of preference.
 
     Raises:
         NotFound: No model has this name.

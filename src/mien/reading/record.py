@@ -141,11 +141,12 @@ class Recording:
         """
         if self._rows is None:
             return []
-        summaries = summarise(self._rows.rows())
+        summaries = summarise(self._rows.rows(), self.watch.every_s)
         if not self._left:
             self._rows.finish()
         if self.outputs.timeline is not None:
-            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, Path(self.watch.name).name)
+            title = Path(self.watch.name).name
+            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, title, self.watch.every_s)
         return summaries
 
     def close(self) -> None:

@@ -86,7 +86,7 @@ class RowLog:
         if self.growing.suffix == ".csv":
             csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         else:
-            text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            text.writelines(json.dumps(row) + "\n" for row in rows)
         self._append(text.getvalue())
 
     def note(self, state: dict[str, Any] | None) -> None:

@@ -18,7 +18,7 @@ from mien.reading.draw import COLOURS
 from mien.reading.images import save_image
 from mien.reading.tables import Row
 
-_HOLD_S = 1.0  # a frame stands for the time until the next one, but for no longer than this
+_HOLD_S = 1.0  # a frame stands for the time until the next one, which may come so much later than is expected
 _MOST = 8  # tracks in a picture
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)  # seconds between marks
 
@@ -49,14 +49,18 @@ class _Sums:
     by_expression: dict[str, float] = field(default_factory=dict)
 
 
-def summarise(rows: Iterable[Row]) -> list[TrackSummary]:
+def summarise(rows: Iterable[Row], every_s: float = 0.0) -> list[TrackSummary]:
     """Sum up a video's rows, as `frame_rows` makes them or a table gives them back.
+
+    Args:
+        rows: Those of one video.
+        every_s: As `watch`: how far apart its frames are where not all were taken.
 
     Returns:
         One summary a track, in the order of their numbers.
     """
     sums: dict[int, _Sums] = {}
-    for row, time_s, length_s in _spans(rows):
+    for row, time_s, length_s in _spans(rows, every_s):
         if row["track"] in (None, ""):
             continue
         each = sums.setdefault(int(row["track"]), _Sums(time_s, time_s))
@@ -75,7 +79,7 @@ def summarise(rows: Iterable[Row]) -> list[TrackSummary]:
     ]
 
 
-def _spans(rows: Iterable[Row]) -> Iterator[tuple[Row, float, float]]:
+def _spans(rows: Iterable[Row], every_s: float) -> Iterator[tuple[Row, float, float]]:
     """Each row with its time and the seconds that its frame stands for: until the next; the last for as many as the
     one before it.
     """
@@ -84,7 +88,7 @@ def _spans(rows: Iterable[Row]) -> Iterator[tuple[Row, float, float]]:
     for row in rows:
         time_s = float(row["time_s"])
         if frame and time_s > now:
-            length = min(time_s - now, _HOLD_S)
+            length = min(time_s - now, every_s + _HOLD_S)
             yield from ((each, now, length) for each in frame)
             frame = []
         frame.append(row)
@@ -97,7 +101,11 @@ _INK, _PALE = (34, 37, 43), (240, 241, 244)
 
 
 def draw_timeline(
-    path: str | PathLike[str], rows: Callable[[], Iterable[Row]], summaries: Sequence[TrackSummary], title: str
+    path: str | PathLike[str],
+    rows: Callable[[], Iterable[Row]],
+    summaries: Sequence[TrackSummary],
+    title: str,
+    every_s: float = 0.0,
 ) -> Path:
     """A picture of the expressions over time: a strip for each of the eight tracks that were seen longest.
 
@@ -108,6 +116,7 @@ def draw_timeline(
         rows: Gives the video's rows.
         summaries: Of the same rows.
         title: Stands above.
+        every_s: As `summarise`.
 
     Raises:
         InputError: The suffix names no known format.
@@ -116,7 +125,7 @@ def draw_timeline(
     longest = sorted(sorted(summaries, key=lambda each: -each.seen_s)[:_MOST], key=lambda each: each.track)
     first, last = _extent(rows())
     left, right = _MARGIN, _WIDTH - _MARGIN
-    shares = _shares(rows(), [each.track for each in longest], first, last, right - left)
+    shares = _shares(rows(), [each.track for each in longest], first, last, right - left, every_s)
     height = 3 * _MARGIN + max(1, len(longest)) * (_STRIP + _GAP) + 2 * _GAP
     canvas = Image.new("RGB", (_WIDTH, height), "white")
     pen = ImageDraw.Draw(canvas)
@@ -153,12 +162,12 @@ def _extent(rows: Iterable[Row]) -> tuple[float, float]:
 
 
 def _shares(
-    rows: Iterable[Row], tracks: Sequence[int], first: float, last: float, columns: int
+    rows: Iterable[Row], tracks: Sequence[int], first: float, last: float, columns: int, every_s: float
 ) -> dict[int, Float[np.ndarray, "columns 7"]]:
     """Mean smoothed probabilities of each track in each column of pixels; zeros where it was away."""
     sums = {track: np.zeros((columns, len(EXPRESSIONS))) for track in tracks}
     scale = columns / (last - first)
-    for row, time_s, length_s in _spans(rows):
+    for row, time_s, length_s in _spans(rows, every_s):
         if row["track"] in (None, "") or int(row["track"]) not in sums:
             continue
         begin = min(int((time_s - first) * scale), columns - 1)

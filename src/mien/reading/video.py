@@ -6,6 +6,7 @@ frame are told as they are. Damaged frames are left out, and the end tells how m
 
 import math
 import os
+import re
 import time
 import weakref
 from collections.abc import Iterator
@@ -183,9 +184,9 @@ class VideoFile:
         if self._stream.duration is not None:
             start = float((self._stream.start_time or 0) * self._stream.time_base)
             return start + float(self._stream.duration * self._stream.time_base) - self._zero_s
-        if tag := self._stream.metadata.get("DURATION"):  # Matroska
-            hours, minutes, seconds = tag.split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if found := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", self._stream.metadata.get("DURATION", "")):  # Matroska
+            hours, minutes, seconds = map(float, found.groups())
+            return hours * 3600 + minutes * 60 + seconds - self._zero_s
         if len(self._container.streams) == 1 and self._container.duration:
             return float(self._container.duration / 1e6)
         return None

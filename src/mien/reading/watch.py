@@ -62,6 +62,7 @@ class Watch:
 
     Attributes:
         name: The source.
+        every_s: As `watch`.
         duration_s: Seconds to be read; None where nobody knows.
         live: It is a camera.
         recognizer: What reads the faces.
@@ -84,7 +85,7 @@ class Watch:
         self.recognizer = recognizer or load_model(threads=THREADS)
         need_seven(self.recognizer, "watching")
         self._video = open_video(source, start_s=start_s, end_s=end_s)
-        self._every_s = every_s
+        self.every_s = every_s
         self.live = isinstance(self._video, Camera)
         self.name, self.duration_s = self._video.name, self._video.duration_s
         self._tracker = Tracker(tracking, threshold=self.recognizer.card.threshold)
@@ -132,7 +133,7 @@ class Watch:
 
     def _pictures(self, state: dict[str, Any] | None) -> Iterator[Picture]:
         if state is None:
-            yield from sample(self._video.frames(), self._every_s)
+            yield from sample(self._video.frames(), self.every_s)
             return
         number, time_s = state["number"], state["time_s"]
         pictures = self._video.frames(after=(number - 1, math.nextafter(time_s, -1)))
@@ -141,7 +142,7 @@ class Watch:
             raise InputError(f"{self.name} has no frame at {time_s} s any more; start again without --resume")
         self._follower.restore(state["follower"], last.grey(SIDE))
         self._tracker.restore(state["tracker"])
-        yield from sample(pictures, self._every_s, after_s=time_s)
+        yield from sample(pictures, self.every_s, after_s=time_s)
 
     def _see(self, picture: Picture) -> "_Seen":
         """All that must happen in order: faces and who they are."""
@@ -201,7 +202,8 @@ def watch(
     Args:
         source: A video file of any form that FFmpeg reads, or the number of a camera.
         recognizer: What reads the faces; None: the default model.
-        detector: What finds them; None: CenterFace, at 320 pixels where the faces are large enough for that.
+        detector: What finds them; None: CenterFace. One without a `side` of its own looks at 320 pixels where the faces
+            are large enough for that.
         every_s: Take one frame for every so many seconds; 0: all.
         start_s: Start at this time of the file.
         end_s: Stop before this time.
