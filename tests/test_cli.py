@@ -218,6 +218,32 @@ def test_evaluation_by_ferplus_labels(small_csv: Path) -> None:
     assert "--ferplus fer2013new.csv" in mien(*asked).stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "audit", "fer2013.csv", "--quick", "--out", "report", "--write-clean", "fer2013.csv"),
+        ("predict", "mien-small", "--data", "fer2013.csv", "--out", "fer2013.csv"),
+    ],
+)
+def test_nothing_is_written_over_what_is_read(arguments: tuple[str, ...], small_csv: Path) -> None:
+    before = small_csv.read_bytes()
+    done = mien(*arguments, cwd=small_csv.parent)
+    assert done.returncode == 2
+    assert "fer2013.csv would replace what is read; give it another name" in done.stderr
+    assert small_csv.read_bytes() == before
+
+
+def test_a_reason_that_was_not_looked_for_costs_no_report(small_csv: Path, tmp_path: Path) -> None:
+    audit = "data", "audit", small_csv, "--quick", "--out", tmp_path / "report", "--write-clean", tmp_path / "clean.csv"
+    refused = mien(*audit, "--because", "vote")
+    assert refused.returncode == 2
+    assert "--because vote is told by FER+ votes" in refused.stderr
+    done = mien(*audit, "--because", "label")
+    assert done.returncode == 2
+    assert "label was not looked for, only twin, conflict, flat" in done.stderr
+    assert (tmp_path / "report" / "index.html").exists()
+
+
 def test_blind_split_cannot_be_evaluated(small_csv: Path) -> None:
     done = mien("evaluate", "mien-small", "--data", small_csv, "--split", "PrivateTest")
     assert done.returncode == 2

@@ -67,14 +67,16 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def need_other(path: str | PathLike[str], source: str | PathLike[str]) -> None:
-    """Refuse to write over the video that is read.
+def need_other(path: str | PathLike[str] | None, *sources: str | PathLike[str] | None) -> None:
+    """Refuse to write over what is read. None stands for what was not asked for.
 
     Raises:
         InputError: Both are the same file.
     """
-    if Path(path).exists() and Path(source).exists() and Path(path).samefile(source):
-        raise InputError(f"{path} would replace the video itself; give it another name")
+    if path is not None and Path(path).exists():
+        for source in sources:
+            if source is not None and Path(source).exists() and Path(path).samefile(source):
+                raise InputError(f"{path} would replace what is read; give it another name")
 
 
 def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, binary: bool = False) -> Path:

@@ -98,7 +98,7 @@ def test_without_votes_there_is_nothing_about_them(small_faces: FaceSet) -> None
     assert [finding.reason for finding in done.findings] == ["twin", "conflict", "flat"]
     assert len(done.left_out) == 1
     assert len(done.exclusions(small_faces)) == 7
-    with pytest.raises(NotFound, match="no finding 'label'"):
+    with pytest.raises(NotFound, match="label was not looked for, only twin, conflict, flat"):
         done.exclusions(small_faces, ["label"])
 
 

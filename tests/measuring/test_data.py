@@ -500,6 +500,15 @@ def test_folder_of_images(tmp_path: Path) -> None:
     assert load(tmp_path).checksum != faces.checksum
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights on POSIX systems alone")
+def test_folders_may_be_links(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "1.png", IMAGES[0])
+    picture(tmp_path / "set" / "train" / "happy" / "1.png", IMAGES[1])
+    (tmp_path / "set" / "train" / "angry").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "train" / "again").symlink_to(tmp_path / "set")  # round and round
+    assert load(tmp_path / "set").labels.tolist() == [0, 3]
+
+
 def test_damaged_images_are_named_or_left_out(tmp_path: Path) -> None:
     picture(tmp_path / "angry" / "0.png", IMAGES[0])
     whole = picture(tmp_path / "angry" / "1.jpg", IMAGES[1]).read_bytes()
@@ -602,6 +611,13 @@ def test_several_pairs(tmp_path: Path) -> None:
         np.save(tmp_path / f"y_{part}.npy", ONE_HOT)
     assert load(tmp_path).sizes == {"test": 3, "Training": 3}
     assert load(tmp_path / "X_train.npy").sizes == {"Training": 3}
+
+
+def test_several_pairs_one_of_which_is_called_as_ours(tmp_path: Path) -> None:
+    for end in ("", "_test"):
+        np.save(tmp_path / f"images{end}.npy", IMAGES)
+        np.save(tmp_path / f"labels{end}.npy", ONE_HOT)
+    assert load(tmp_path).sizes == {"Training": 3, "test": 3}
 
 
 STANDARDISED = (IMAGES - IMAGES.mean()) / IMAGES.std()

@@ -131,7 +131,7 @@ def test_clips_are_refused_early(tmp_path: Path) -> None:
         ClipWriter(tmp_path / "a.gif", SIZE)
     with pytest.raises(InputError, match="2 pixels or more"):
         ClipWriter(tmp_path / "thin.mp4", (1, 96))
-    with pytest.raises(InputError, match="replace the video itself"):
+    with pytest.raises(InputError, match="replace what is read"):
         ClipWriter(source, SIZE, source=str(source))
     with pytest.raises(FileError, match="not there"):
         ClipWriter(tmp_path / "none" / "a.mp4", SIZE)

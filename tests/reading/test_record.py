@@ -317,7 +317,7 @@ def test_a_camera_cannot_be_resumed_and_a_clip_has_its_place(clip: Path, tmp_pat
         source = tmp_path / {"rows": "a.csv", "timeline": "a.gif"}[kind]
         source.touch()
         (tmp_path / f"link{source.suffix}").symlink_to(source)
-        with pytest.raises(InputError, match="replace the video itself"):
+        with pytest.raises(InputError, match="replace what is read"):
             Outputs(**{kind: tmp_path / f"link{source.suffix}"}).check(str(source))
     with pytest.raises(FileError, match="not there"):
         Outputs(timeline=tmp_path / "none" / "t.png").check(str(clip))

@@ -104,6 +104,12 @@ def test_too_many_files(server: Running) -> None:
     assert error(server.http.post("/v1/read", files=files)) == (413, "too_many_images")
 
 
+def test_too_many_images_are_refused_before_they_are_decoded(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("mien.web.bodies._decode")
+    answer = server.http.post("/v1/read", json={"images": [""] * 1_000})
+    assert error(answer) == (413, "too_many_images")
+
+
 def test_a_body_without_a_length_is_measured_while_it_comes(server: Running) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(50):

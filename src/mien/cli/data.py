@@ -59,21 +59,24 @@ def data_audit(
     from mien.measuring.audit import audit
     from mien.measuring.audit_page import write_report
     from mien.measuring.exclusion import write_exclusions
-    from mien.measuring.findings import REASONS
+    from mien.measuring.findings import OF_VOTES, REASONS
+    from mien.storage import need_other
 
     if reasons and write_clean is None:
         raise InputError("--because says what --write-clean FILE lists; name the file too")
     for word in reasons or ():
         if word not in REASONS:
             raise NotFound.named("finding", word, REASONS)
+    need_other(write_clean, source, ferplus, probabilities)
     faces = load_faces(source, ferplus, skip_bad)
+    if faces.votes is None and (untold := OF_VOTES & set(reasons or ())):
+        raise InputError(f"--because {untold.pop()} is told by FER+ votes, and there are none; name --ferplus FILE")
 
     def step(text: str) -> None:
         if err.is_terminal:
             err.print(Text(f"{text} ..."), style="dim")
 
     found = audit(faces, model=model, probabilities=probabilities, quick=quick, report=step)
-    left_out = found.exclusions(faces, reasons) if write_clean is not None else {}
     *_, page = write_report(found, faces, out_folder)
     table = plain_table("finding", "", "count")
     for finding in found.findings:
@@ -84,5 +87,6 @@ def data_audit(
         out.print(Text(f"not looked for: {what}"))
     out.print(Text(f"page: {page}"), soft_wrap=True)
     if write_clean is not None:
+        left_out = found.exclusions(faces, reasons)
         write_exclusions(write_clean, faces, left_out)
         out.print(Text(f"{write_clean}: {len(left_out):,} of {len(faces):,} rows to leave out"), soft_wrap=True)

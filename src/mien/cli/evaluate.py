@@ -132,9 +132,10 @@ def predict(
     """Write the probabilities of every row of a split, labelled or not."""
     from mien.measuring.evaluation import PREDICTIONS, write_predictions
     from mien.measuring.evaluation import predict as ask
-    from mien.storage import check_suffix
+    from mien.storage import check_suffix, need_other
 
     check_suffix(output, *PREDICTIONS)
+    need_other(output, data, model)
     faces = load_faces(data, None, skip_bad).split(split)
     write_predictions(output, faces, ask(predictor(model, checkpoint), faces, views=views))
     out.print(Text(f"{output}: {len(faces):,} rows"))

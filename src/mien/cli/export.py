@@ -42,8 +42,9 @@ def export(
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
     .onnx files become one whose answer is the mean of theirs; that needs --data too.
     """
-    from mien.storage import check_suffix
+    from mien.storage import check_suffix, need_other
 
+    need_other(output, *sources, data, ferplus, exclude)
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     need_lab("exporting")
     if checkpoint != "best" and any(source.suffix == ".onnx" for source in sources):

@@ -69,7 +69,7 @@ def environment(faces: FaceSet, options: TrainOptions) -> dict[str, Any]:
         "packages": {name: version(name) for name in packages},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
-        "data": Path(faces.source).name,
+        "data": faces.name,
         "data_sha256": faces.checksum,
         "options": asdict(options),
     }

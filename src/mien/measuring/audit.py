@@ -75,7 +75,9 @@ class Audit:
         """
         found = {each.reason: each for each in self.findings}
         reasons: dict[int, list[str]] = {}
-        for word in [word for word in CLEAN if word in found] if wanted is None else wanted:
+        for word in [word for word in CLEAN if word in found] if wanted is None else dict.fromkeys(wanted):
+            if word in look.REASONS and word not in found:
+                raise NotFound(f"{word} was not looked for, only {', '.join(found)}; the audit's page says why")
             if word not in found:
                 raise NotFound.named("finding", word, found)
             for row in faces.rows[np.array(found[word].drop, np.int64)].tolist():
@@ -133,7 +135,7 @@ def audit(
         else:
             found.append(doubts)
     found.sort(key=lambda finding: look.REASONS.index(finding.reason))
-    data = {"file": Path(faces.source).name, "sha256": faces.checksum, "rows": len(faces), "damaged": faces.dropped}
+    data = {"file": faces.name, "sha256": faces.checksum, "rows": len(faces), "damaged": faces.dropped}
     return Audit(data, counts(faces), votes(faces), tuple(found), tuple(left_out))
 
 

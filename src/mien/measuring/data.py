@@ -164,8 +164,12 @@ def _pictures(root: Path) -> list[Path]:
         with reading(error.filename):
             raise error
 
-    walk = os.walk(root, onerror=stop) if root.is_dir() else ()
-    files = [Path(folder, name) for folder, _, names in walk for name in names]
+    files = []
+    for folder, inside, names in os.walk(root, onerror=stop, followlinks=True) if root.is_dir() else ():
+        if os.path.islink(folder) and any(above.samefile(folder) for above in Path(folder).parents):
+            inside.clear()  # a link to what it lies in has no end
+        else:
+            files += [Path(folder, name) for name in names]
     pictures = sorted(file for file in files if file.suffix.lower() in _PICTURES and not file.name.startswith("."))
     if not pictures:
         raise FileError(

@@ -346,7 +346,7 @@ def _report(
         for view, probabilities in views.items()
         for part, where in parts.items()
     }
-    data = {"file": Path(faces.source).name, "sha256": faces.checksum}
+    data = {"file": faces.name, "sha256": faces.checksum}
     return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
 
 
@@ -397,7 +397,7 @@ def read_predictions(path: Path) -> dict[int, list[float]]:
             header = next(reader, [])
             if header not in (_COLUMNS[:-1], _COLUMNS):
                 raise ValueError(f"expected the columns {','.join(_COLUMNS[:-1])}, but got {','.join(header)!r}")
-            for line in reader:
+            for line in filter(None, reader):  # an empty last line is none
                 row, *values = line
                 found[int(row)] = [float(value) for value in values]
                 sound = 0.99 < sum(found[int(row)]) < 1.01 and min(found[int(row)]) >= 0

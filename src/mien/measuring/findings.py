@@ -22,6 +22,8 @@ from mien.reading.recognizer import Recognizer
 
 REASONS = ("twin", "conflict", "near-twin", "flat", "no-face", "no-face-found", "vote", "label")
 """One word for each finding, for file names, JSON and lists of rows to leave out; the order of the page."""
+OF_VOTES = {"no-face", "vote"}
+"""Those that only FER+ votes tell."""
 
 _MAJORITY = 6  # votes of ten that are more than half
 _NF = FERPLUS.index("NF")

@@ -57,7 +57,7 @@ def array_pairs(path: Path) -> list[tuple[Path, Path, str]]:
     """Image array, label array and split of each pair in a folder, or of one image array."""
     folder = path if path.is_dir() else path.parent
     stems = {file.stem for file in folder.glob("*.npy")}
-    ours = {"images", "labels"} <= stems
+    ours = {"images", "labels", "splits", "rows"} <= stems  # what `save_npy` wrote, but for votes
     pairs = []
     for stem in [path.stem] if folder != path else ["images"] if ours else sorted(stems):
         for images, labels in _PAIRS:

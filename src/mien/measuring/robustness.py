@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from mien.errors import InputError
 from mien.expressions import Labels, answers
@@ -166,7 +165,8 @@ def evaluate_corrupted(
         notes.append(f"{split} chose epochs and settings: the first line is a selection score; compare with it.")
     if threshold is None:
         threshold = metrics.threshold_for(clean, rows.labels, KEPT_ACCURACY)
-        notes.append(f"The model brings no threshold; at {threshold:.1%} {KEPT_ACCURACY:.0%} of the clean are right.")
+        at = f"at {threshold:.1%}" if threshold < 1 else "at none"
+        notes.append(f"The model brings no threshold; {at} {KEPT_ACCURACY:.0%} of the clean are right.")
     else:
         notes.append(f"Answered: a confidence of {threshold:.1%} or more, the model's own threshold.")
     points: dict[str, dict[float, Point]] = {}
@@ -180,7 +180,7 @@ def evaluate_corrupted(
         model=predictor.name,
         split=split,
         n=len(rows),
-        data={"file": Path(faces.source).name, "sha256": faces.checksum},
+        data={"file": faces.name, "sha256": faces.checksum},
         threshold=threshold,
         clean=Point.of(clean, rows.labels, threshold),
         points=points,

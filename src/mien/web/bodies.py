@@ -50,7 +50,10 @@ async def uploads(request: Request, limits: Limits, source: str) -> Uploads:
     elif kind == "application/json":
         fields = _fields(await _body(request, limits))
         several = fields.images is not None
-        images = [Upload(fields.source, _decode(text)) for text in fields.images or [fields.image or ""]]
+        texts = fields.images or [fields.image or ""]
+        if len(texts) > limits.images:  # before millions of them are decoded
+            raise _too_many(limits)
+        images = [Upload(fields.source, _decode(text)) for text in texts]
     elif kind.startswith(RAW):
         several = False
         images = [Upload(source, await _body(request, limits) or _empty())]

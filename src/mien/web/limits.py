@@ -1,7 +1,9 @@
 """What the server refuses, and how it says so: every error is {"error": {"code", "message", "hint"}}."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
 from mien.errors import Damaged, MienError, NotAnImage, TooManyPixels
 
@@ -84,16 +86,34 @@ class Allowance:
 
     def __init__(self, limits: Limits) -> None:
         self.each, self.together = limits.pixels, TOGETHER * limits.pixels
-        self.left = self.together
+        self._left = self.together
+        self._lock = Lock()
 
-    @property
-    def next(self) -> int:
-        """Pixels that the next image may have."""
-        return max(1, min(self.each, self.left))
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[int]:
+        """Take the pixels of an image, before it is decoded; they are given back if it cannot be.
 
-    def refusal(self, error: TooManyPixels) -> Refusal:
-        """For an image of more than that."""
-        if self.next == self.each:
+        Yields:
+            How many it may have.
+
+        Raises:
+            Refusal: It has more.
+        """
+        with self._lock:
+            most = max(1, min(self.each, self._left))
+            held = min(pixels, most)
+            self._left -= held
+        try:
+            yield most
+        except MienError as error:
+            with self._lock:
+                self._left += held
+            if isinstance(error, TooManyPixels):
+                raise self._refusal(error, most) from error
+            raise
+
+    def _refusal(self, error: TooManyPixels, most: int) -> Refusal:
+        if most == self.each:
             return of_image(error)
         message = f"the images of a request may have {self.together:,} pixels together, and these have more"
         hint = "send them in several requests, scale them down, or start the server with a larger --max-pixels"

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import MienError, TooManyPixels
+from mien.errors import MienError
 from mien.reading.faces import Face
 from mien.reading.images import grey, image_size, open_image, resize
 from mien.reading.recognizer import SIDE, Recognizer, need_seven
@@ -142,18 +142,16 @@ class Service:
         except MienError as error:
             raise of_image(error) from error
         with self._large if width * height > LARGE else nullcontext():
-            yield self._open(content, allowance)
+            yield self._open(content, width * height, allowance or Allowance(self.limits))
 
-    def _open(self, content: bytes, allowance: Allowance | None) -> UInt8[np.ndarray, "H W 3"]:
-        allowance = allowance or Allowance(self.limits)
+    def _open(self, content: bytes, pixels: int, allowance: Allowance) -> UInt8[np.ndarray, "H W 3"]:
         try:
-            image = open_image(content, max_pixels=allowance.next)
-        except TooManyPixels as error:
-            raise allowance.refusal(error) from error
+            with allowance.taken(pixels) as most:
+                return open_image(content, max_pixels=most)
+        except Refusal:
+            raise
         except MienError as error:
             raise of_image(error) from error
-        allowance.left -= image.shape[0] * image.shape[1]
-        return image
 
 
 def _busy(message: str, option: str) -> Refusal:

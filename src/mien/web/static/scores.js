@@ -79,8 +79,8 @@ export async function startScores() {
     ...paragraphs,
     element("h2", `How often ${model.name} is right`),
     figure,
-    element("p", `of ${score.n.toLocaleString("en")} faces of FER2013's ${split} split, which it did not learn from (95 % interval ${fine(low)} to ${fine(high)}; macro-F1 ${score.macro_f1.toFixed(2)}; confidence off by ${fine(score.ece)} on average).`
-      + (split === "PublicTest" ? " These faces also chose the training's length and settings, so expect somewhat less on yours." : "")
+    element("p", `of ${score.n.toLocaleString("en")} faces${["PublicTest", "PrivateTest"].includes(split) ? ` of FER2013's ${split} split` : ""}, which it did not learn from (95 % interval ${fine(low)} to ${fine(high)}; macro-F1 ${score.macro_f1.toFixed(2)}; confidence off by ${fine(score.ece)} on average).`
+      + (split !== "PrivateTest" ? " These faces also chose the training's length and settings, so expect somewhat less on yours." : "")
       + " People agree with these labels about two times in three."),
     element("h2", "What it confuses"),
     caption,
