@@ -126,7 +126,7 @@ def _answers_changed(calibration: dict[str, Any]) -> str:
         return ""
     return (
         "\n  Biases change answers, too: so fitted on other rows, the accuracy (single view) is "
-        f"{crossed:.2%},\n  and without this scaling {unscaled:.2%}."
+        f"{crossed:.2%},\n  and without any scaling {unscaled:.2%}."
     )
 
 

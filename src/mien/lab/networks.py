@@ -107,34 +107,19 @@ def resnet18_se(outputs: int = 7) -> nn.Sequential:
     return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, squeeze=True, outputs=outputs)
 
 
-def vgg_net(blocks: Sequence[tuple[int, int]], *, dropout: float = 0.0, outputs: int = 7) -> nn.Sequential:
-    """A VGG: 3x3 convolutions with batch norm, each block halved by max pooling, then one linear layer.
+def vgg(outputs: int = 7) -> nn.Sequential:
+    """Ten convolutions with batch norm in five blocks, then one linear layer.
 
-    Args:
-        blocks: Channels and convolutions of each block.
-        dropout: Share of the values that is blanked after each block.
-        outputs: Rows of the last layer.
-
-    Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel).
+    Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel), widened.
     """
     layers: list[nn.Module] = []
     channels = 1
-    for width, depth in blocks:
+    for width, depth in ((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)):
         for _ in range(depth):
             layers += [*conv_norm(channels, width), nn.ReLU(inplace=True)]
             channels = width
-        layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
+        layers += [nn.MaxPool2d(2), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
-
-
-def vgg(outputs: int = 7) -> nn.Sequential:
-    """Ten convolutions at full 48 px: the source's net, widened."""
-    return vgg_net(((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)), dropout=0.2, outputs=outputs)
-
-
-def vgg_small(outputs: int = 7) -> nn.Sequential:
-    """Eight convolutions at full 48 px: 1,755,495 parameters with 7 outputs, 117 million multiply-adds."""
-    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), outputs=outputs)
 
 
 def workshop() -> nn.Sequential:
@@ -248,7 +233,6 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "resnet18": resnet18,
     "resnet18-se": resnet18_se,
     "vgg": vgg,
-    "vgg-small": vgg_small,
     "workshop": workshop,
     "alexnet": alexnet,
     "paul": paul,
