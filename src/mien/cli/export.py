@@ -85,4 +85,3 @@ def export(
     out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
     if faces is None:
         fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
-

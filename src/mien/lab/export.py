@@ -141,9 +141,8 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
     answered = coverage[coverage[:, 2] >= threshold]
     some = len(answered) > 0 and threshold < 1
     raw = np.stack([member.logits(chosen.images) for member in members], 1) if members else logits
-    crossed = metrics.cross_fitted(
-        raw, chosen.labels, fit=metrics.fit_ensemble if members else metrics.fit_scaling
-    )
+    fit = metrics.fit_ensemble if members else metrics.fit_scaling
+    crossed = metrics.cross_fitted(raw, chosen.labels, fit=fit)
     unscaled = metrics.softmax(raw).mean(1) if members else logits
     calibration = {
         "split": split,

@@ -95,8 +95,7 @@ def quantize(
     if lost > MAX_LOSS:
         raise ParityError(
             f"8 bits should cost at most {MAX_LOSS:.1%} of accuracy on {card.scores['calibration']['split']}, but cost "
-            f"{lost:.2%}; "
-            "keep the float32 file"
+            f"{lost:.2%}; keep the float32 file"
         )
     return save(graph, replace(card, scores=card.scores | {"before": was.scores}), Path(out))
 
