@@ -108,4 +108,4 @@ def test_a_card_tells_what_scaling_does_to_accuracy() -> None:
     measured = {"accuracy_cross_fitted": 0.5125, "accuracy_unscaled": 0.25}
     calibration = own.scores["calibration"] | measured
     text = card.text(replace(own, scores=own.scores | {"calibration": calibration}), path)
-    assert "is 51.25%,\n  and without this scaling 25.00%." in text
+    assert "is 51.25%,\n  and without any scaling 25.00%." in text
