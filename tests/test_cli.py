@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,6 @@ import pytest
 from PIL import Image
 
 from conftest import EXAMPLES
-from mien.expressions import EXPRESSIONS
-from mien.reading.recognizer import Recognizer
 
 
 def mien(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -186,27 +183,6 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 15
     photo = json.loads(run("read", "--json", "--model", "m.onnx", EXAMPLES / "eileen-collins.jpg"))
     assert len(photo["faces"]) == 1
-
-
-def test_a_model_of_faces_of_ones_own_is_calibrated_by_those_that_were_held_out(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    for label in EXPRESSIONS:
-        (tmp_path / "faces" / "train" / label).mkdir(parents=True)
-        for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)):
-            Image.fromarray(image).save(tmp_path / "faces" / "train" / label / f"{number}.png")
-    settings = "--epochs", "1", "--set", "protocol.select=0.25", "--set", "protocol.held_out=random"
-    done = mien("train", "mien-small-plain", "--data", "faces", "--out", "run", *settings, cwd=tmp_path)
-    told = "next: mien export run --data faces --out FILE.onnx"
-    assert done.stdout.splitlines()[-1] == told, done.stderr
-    assert mien(*told.split()[2:], cwd=tmp_path).returncode == 0
-    card = Recognizer(tmp_path / "FILE.onnx").card
-    assert card.scores["held-out"]["single view, all"]["n"] == 7
-    assert card.scores["calibration"]["split"] == "held-out"
-    assert card.temperatures != (1.0,) * 7
-    shutil.rmtree(tmp_path / "faces" / "train" / "sad")
-    refused = mien(*told.split()[2:], cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "expected a data set with a PublicTest, or the one that the network learned from" in refused.stderr
 
 
 def test_evaluation_by_ferplus_labels(small_csv: Path) -> None:

@@ -12,6 +12,7 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import EXPRESSIONS, Expression
 from mien.lab import export as exporting
 from mien.lab import saved
+from mien.lab.batches import divide
 from mien.lab.export import ParityError, export
 from mien.lab.runs import Run
 from mien.lab.training import train
@@ -70,6 +71,27 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
         [1.0, card.scores["PublicTest"]["single view, all"]["accuracy"]]
     )
     assert card.data_sha256 == small_faces.checksum
+
+
+def test_without_a_publictest_the_rows_that_were_held_out_calibrate(tmp_path: Path) -> None:
+    from conftest import bars
+
+    images, labels = bars(84)
+    everything = np.array(["Training"] * 84)
+    faces = FaceSet(images, labels, everything, np.arange(84), None, "1" * 64, "my_faces")
+    changes = {"epochs": "1", "batch": "14", "protocol.select": "0.25", "protocol.held_out": "random"}
+    recipe = override(RECIPES["mien-small-plain"], changes)
+    run = train(recipe, faces, tmp_path / "run")
+    card = Recognizer(export(run, tmp_path / "mine.onnx", faces=faces)).card
+    held = divide(faces, recipe).split("held-out")
+    assert len(held) == card.scores["held-out"]["single view, all"]["n"] == 21
+    assert card.scores["calibration"]["split"] == "held-out"
+    scaling = metrics.fit_scaling(Recognizer(tmp_path / "mine.onnx").logits(held.images), held.labels)
+    assert card.temperatures == pytest.approx(scaling.temperatures.tolist())
+    other = replace(faces, checksum="2" * 64)  # of which nobody knows what was held out
+    with pytest.raises(InputError, match="a data set with a PublicTest, or the one that the network learned from"):
+        export(run, tmp_path / "other.onnx", faces=other)
+    assert not (tmp_path / "other.onnx").exists()
 
 
 def test_the_second_head_stays_behind(run: Path, tmp_path: Path) -> None:
