@@ -63,7 +63,8 @@ def begun(port: int, body: bytes) -> Iterator[Callable[[], bytes]]:
 
 def test_sigterm_finishes_what_runs_and_logs_nothing_of_it() -> None:
     with process() as (running, url), ExitStack() as stack, ThreadPoolExecutor(8) as clients:
-        requests = [stack.enter_context(begun(httpx.URL(url).port, two_faces())) for _ in range(8)]
+        body = two_faces()
+        requests = [stack.enter_context(begun(httpx.URL(url).port, body)) for _ in range(8)]
         running.send_signal(signal.SIGTERM)
         answers = list(clients.map(lambda request: request(), requests))
         out, err = running.communicate(timeout=60)

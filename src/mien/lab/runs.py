@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,21 +34,16 @@ class Predicting:
     Args:
         classifier: The network.
         file: Where its weights are from.
+        notes: What a report on it must say: that it is a trial.
 
     Attributes:
         name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
-        notes: What a report on it must say.
     """
 
-    def __init__(self, classifier: Classifier, file: Path) -> None:
-        self.classifier, self.file = classifier, file
+    def __init__(self, classifier: Classifier, file: Path, notes: Sequence[str] = ()) -> None:
+        self.classifier, self.file, self.notes = classifier, file, list(notes)
         self.recipe = classifier.recipe
-        self._tell([])
-
-    def _tell(self, trial: list[str]) -> None:
-        """Be a trial, or none; what a report must say of one."""
-        self.notes = trial
-        self.name = self.recipe.title + "-trial" * bool(trial)
+        self.name = self.recipe.title + "-trial" * bool(notes)
 
     @torch.inference_mode()
     def logits(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
@@ -82,9 +77,9 @@ class Run(Predicting):
     def __init__(self, folder: str | PathLike[str], checkpoint: str = "best") -> None:
         self.folder = Path(folder)
         file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
-        super().__init__(load_checkpoint(file), file)
+        classifier = load_checkpoint(file)
         limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
-        self._tell([f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1))
+        super().__init__(classifier, file, [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1))
 
     @property
     def data_sha256(self) -> str:

@@ -48,8 +48,7 @@ class Saved(Predicting):
             )
         weights = Path(path).with_name(architecture["weights"])
         _load_weights(classifier, weights, recipe.title)
-        super().__init__(classifier, weights)
-        self._tell([str(note) for note in architecture["notes"]])
+        super().__init__(classifier, weights, [str(note) for note in architecture["notes"]])
 
 
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:

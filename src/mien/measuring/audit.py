@@ -76,10 +76,10 @@ class Audit:
         found = {each.reason: each for each in self.findings}
         reasons: dict[int, list[str]] = {}
         for word in [word for word in CLEAN if word in found] if wanted is None else dict.fromkeys(wanted):
-            if word in look.REASONS and word not in found:
-                raise NotFound(f"{word} was not looked for, only {', '.join(found)}; the audit's page says why")
-            if word not in found:
+            if word not in look.REASONS:
                 raise NotFound.named("finding", word, found)
+            if word not in found:
+                raise NotFound(f"{word} was not looked for, only {', '.join(found)}; the audit's page says why")
             for row in faces.rows[np.array(found[word].drop, np.int64)].tolist():
                 reasons.setdefault(row, []).append(word)
         return reasons

@@ -40,8 +40,7 @@ def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
     path = Path(path)
     if path.suffix.lower() not in CLIPS:
         raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
-    if source is not None:
-        need_other(path, source)
+    need_other(path, source)
     need_folder(path)
 
 

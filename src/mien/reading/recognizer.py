@@ -267,9 +267,7 @@ class Recognizer:
         """
         _check_faces(faces)
         views = views_of(faces, self.views)
-        few = max(1, _BATCH // max(1, len(faces)))  # views of a few faces go through the network together
-        logits = [self.logits(np.concatenate(views[k : k + few])) for k in range(0, len(views), few)]
-        rows = _softmax(np.concatenate(logits) / self._temperatures + self._biases)
+        rows = _softmax(self.logits(np.concatenate(views)) / self._temperatures + self._biases)
         mean: Float32[np.ndarray, "B C"] = rows.reshape(len(views), len(faces), len(self.labels)).mean(0)
         return mean
 

@@ -52,7 +52,7 @@ class Outputs:
         if self.timeline is not None:
             check_format(self.timeline.suffix)
             need_folder(self.timeline)
-        for path in filter(None, (self.rows, self.timeline)):
+        for path in (self.rows, self.timeline):
             need_other(path, source)
         if self.resume and self.rows is None:
             raise InputError("--resume continues the rows of an interrupted run; name them with --rows FILE")
