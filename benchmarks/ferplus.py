@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
     faces = load(args.data, ferplus=args.data.with_name("fer2013new.csv"))
-    results = {"mien-small, as it ships": measured(load_model(), faces)}
+    file = args.out / "results" / "ferplus.json"
+    results = json.loads(file.read_text(encoding="utf-8")) if args.no_train and file.exists() else {}
+    results["mien-small, as it ships"] = measured(load_model(), faces)
     for labels in get_args(Labels):
         folder = args.runs / labels
         if not args.no_train:
@@ -113,7 +115,7 @@ def main() -> None:
         results[f"trained on {labels}"] = measured(run, faces)
         blind = faces.split("PrivateTest")
         write_predictions(args.out / "predictions" / f"ferplus-{labels}.csv", blind, predict(Seven(run), blind))
-    write_whole(args.out / "results" / "ferplus.json", lambda file: json.dump(results, file, indent=1))
+    write_whole(file, lambda target: json.dump(results, target, indent=1))
     text = table(results)
     if args.page.exists():
         page = MARKS.sub(lambda found: f"{found[1]}{text}\n{found[2]}", args.page.read_text(encoding="utf-8"))

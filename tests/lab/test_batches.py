@@ -51,13 +51,28 @@ def test_non_faces_are_left_out_where_the_recipe_says(small_faces: FaceSet) -> N
 
 
 def test_what_a_protocol_lacks_is_named(small_faces: FaceSet) -> None:
-    with pytest.raises(NotFound, match="PublicTest.*Training.*--set protocol.select=0.1"):
+    with pytest.raises(NotFound, match="PublicTest.*Training.*protocol.select=0.1 --set protocol.held_out=random"):
         divide(small_faces.split("Training"), RECIPES["mien-small"])
     with pytest.raises(InputError, match="has none; name the FER"):
         divide(dataclasses.replace(small_faces, votes=None), RECIPES["mien-small"])
     blind = dataclasses.replace(RECIPES["workshop"], protocol=Protocol(select="PrivateTest"))
     with pytest.raises(InputError, match="14 of 14 PrivateTest rows have no label"):
         divide(small_faces, blind)
+
+
+def test_rows_in_the_order_of_their_labels_are_not_divided_at_their_end(small_faces: FaceSet) -> None:
+    order = np.argsort(small_faces.labels[:98], kind="stable")
+    folder = dataclasses.replace(small_faces.take(order), splits=np.array(["train"] * 98))
+    last = small(protocol=Protocol(train=("train",), select=0.1, held_out="last"))
+    with pytest.raises(InputError, match="the last 10 of 98 .* 6 of the labels .*--set protocol.held_out=random"):
+        divide(folder, last)
+    drawn = divide(folder, small(protocol=Protocol(train=("train",), select=0.1, held_out="random")))
+    assert len(set(drawn.split("held-out").labels.tolist())) > 1
+
+
+def test_rows_that_train_do_not_choose(small_faces: FaceSet) -> None:
+    with pytest.raises(InputError, match="trains on PublicTest, which is to choose the epoch too; name another split"):
+        divide(small_faces, small(protocol=Protocol(train=("Training", "PublicTest"))))
 
 
 def small(**changes: object) -> Recipe:

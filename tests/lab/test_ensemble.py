@@ -1,19 +1,23 @@
 """Several networks in one file: the mean of their answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 
 from mien.errors import InputError
 from mien.lab.ensemble import combine
+from mien.lab.export import save
 from mien.lab.quantize import quantize
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer, model_files
+from mien.recipes import Protocol, Recipe
 
 SHIPPED = model_files()["mien-small"]
 
@@ -80,6 +84,14 @@ def test_an_ensemble_is_quantised_by_its_members(other: Path, faces: FaceSet, tm
     both = combine([other, other], tmp_path / "both.onnx", faces)
     with pytest.raises(InputError, match="holds 2; quantise each"):
         quantize(both, tmp_path / "small.onnx", faces)
+
+
+def test_members_that_learned_the_rows_to_calibrate_on_are_refused(other: Path, faces: FaceSet, tmp_path: Path) -> None:
+    model, card = onnx.load(other), Recognizer(other).card
+    protocol = Protocol(train=("Training", "PublicTest"), select=0.1)
+    learned = replace(card, recipe=replace(Recipe.from_json(card.recipe), protocol=protocol).to_json())
+    with pytest.raises(InputError, match="some of it trained on that: .'mien-small'"):
+        combine([SHIPPED, save(model, learned, tmp_path / "learned.onnx")], tmp_path / "both.onnx", faces)
 
 
 def test_one_model_is_no_ensemble(faces: FaceSet, tmp_path: Path) -> None:

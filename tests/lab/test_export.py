@@ -89,9 +89,18 @@ def test_without_a_publictest_the_rows_that_were_held_out_calibrate(tmp_path: Pa
     scaling = metrics.fit_scaling(Recognizer(tmp_path / "mine.onnx").logits(held.images), held.labels)
     assert card.temperatures == pytest.approx(scaling.temperatures.tolist())
     other = replace(faces, checksum="2" * 64)  # of which nobody knows what was held out
-    with pytest.raises(InputError, match="a data set with a PublicTest, or the one that the network learned from"):
+    with pytest.raises(InputError, match="a PublicTest that the network did not train on, or the one that it did"):
         export(run, tmp_path / "other.onnx", faces=other)
     assert not (tmp_path / "other.onnx").exists()
+
+
+def test_a_publictest_that_was_learned_from_does_not_calibrate(small_faces: FaceSet, tmp_path: Path) -> None:
+    changes = {"epochs": "1", "batch": "14", "protocol.select": "0.25", "protocol.held_out": "random",
+               "protocol.train": '["Training", "PublicTest"]'}  # fmt: skip
+    run = train(override(RECIPES["mien-small-plain"], changes), small_faces, tmp_path / "run")
+    card = Recognizer(export(run, tmp_path / "both.onnx", faces=small_faces)).card
+    assert card.scores["calibration"]["split"] == "held-out"
+    assert "PublicTest" not in card.scores
 
 
 def test_the_second_head_stays_behind(run: Path, tmp_path: Path) -> None:

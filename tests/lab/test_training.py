@@ -33,7 +33,7 @@ from mien.lab.saved import save
 from mien.lab.training import TrainOptions, check_start, train
 from mien.measuring.evaluation import evaluate
 from mien.measuring.faceset import FaceSet
-from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Recipe, Stopping, override
+from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Protocol, Recipe, Stopping, override
 
 TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
 
@@ -448,6 +448,19 @@ def test_a_student_learns_from_its_teachers_alone(finished: Path, small_faces: F
     rows = small_faces.split("PublicTest")
     assert (student.probabilities(rows.images).argmax(1) == rows.labels).mean() > 0.8
     assert student.file.stat().st_size < 1.3 * Run(finished).file.stat().st_size  # the teacher is not saved with it
+
+
+def test_who_knows_the_rows_that_choose_does_not_teach(tmp_path: Path) -> None:
+    plain = {"votes": 0.0, "drop_non_faces": False, "epochs": 1}
+    shared = Protocol(select=0.2, held_out="random")
+    teacher = train(quick(**plain, protocol=shared, seed=1), labelled(), tmp_path / "teacher")
+    student = quick(**plain, protocol=shared, distil=0.5)
+    with pytest.raises(InputError, match=r"best.ckpt learned from \d+ of the 21 rows that are to choose.*; seed 1\)"):
+        train(student, labelled(), tmp_path / "student", teachers=[teacher])
+    with pytest.raises(InputError, match="would hand on what they are"):
+        train(quick(**plain, protocol=shared), labelled(), tmp_path / "student", start_from=teacher)
+    assert not (tmp_path / "student").exists()
+    train(dataclasses.replace(student, seed=1), labelled(), tmp_path / "student", teachers=[teacher])
 
 
 def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:

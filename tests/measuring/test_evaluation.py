@@ -9,6 +9,7 @@ from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring.evaluation import evaluate, evaluate_predictions, predict, write_predictions
 from mien.measuring.faceset import FaceSet
+from mien.recipes import RECIPES, Protocol
 
 
 class Bars:
@@ -42,6 +43,32 @@ def test_report_has_views_and_twins(small_faces: FaceSet) -> None:
     assert report.scores["single view, all"].accuracy == 1.0
     assert report.scores["single view, all"].ece == pytest.approx(0.12)
     assert any("selection score" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "note"),
+    [
+        (Protocol(train=("Training", "PublicTest"), select=0.1),
+         "Rows of PublicTest may be among those it learned from: its recipe trains on Training + PublicTest; "),
+        (Protocol(select="PrivateTest"), None),
+        (Protocol(), None),
+    ],
+)  # fmt: skip
+def test_a_report_tells_what_the_recipe_did_with_the_split(
+    small_faces: FaceSet, protocol: Protocol, note: str | None
+) -> None:
+    class Trained(Bars):
+        recipe = replace(RECIPES["workshop"], protocol=protocol)
+
+    notes = evaluate(Trained(), small_faces, "PublicTest").notes
+    assert [each for each in notes if "learned from: its" in each or "chose the epoch" in each] == (
+        [each for each in notes if note is not None and each.startswith(note)]
+    )
+    assert any(note is None or each.startswith(note) for each in notes)
+    if protocol.select == "PrivateTest":
+        known = replace(small_faces, labels=np.abs(small_faces.labels))
+        notes = evaluate(Trained(), known, "PrivateTest").notes
+        assert "PrivateTest chose the epoch: this is a selection score, not a test score." in notes
 
 
 def test_more_views_are_scored_where_asked(small_faces: FaceSet) -> None:

@@ -69,6 +69,9 @@ def test_risk_coverage_and_threshold() -> None:
     assert curve[:, 1].tolist() == [0.0, 0.5, pytest.approx(2 / 3), 0.5]
     assert metrics.threshold_for(ROWS, TRUTH, 0.6) == 0.6  # the three surest rows
     assert metrics.threshold_for(ROWS, TRUTH, 0.99) == 1.0  # out of reach
+    alike = np.tile([0.9, 0.1], (4, 1))
+    assert metrics.threshold_for(alike, np.array([0, 1, 1, 1]), 0.85) == 1.0  # 0.9 would answer all four
+    assert metrics.threshold_for(alike, np.array([0, 1, 0, 0]), 0.75) == 0.9
 
 
 def test_scaling_is_found_again() -> None:

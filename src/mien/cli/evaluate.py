@@ -26,7 +26,6 @@ from mien.expressions import Labels
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
-    from mien.recipes import Recipe
 
 
 def evaluate(
@@ -54,25 +53,30 @@ def evaluate(
     Instead of a model, a .csv file of probabilities as `mien predict` writes it, whichever system they are from.
     """
     from mien.measuring.evaluation import evaluate as measure
-    from mien.measuring.evaluation import evaluate_predictions
+    from mien.measuring.evaluation import evaluate_predictions, trained_by
+    from mien.storage import need_writable
 
+    if plots is not None:
+        need_writable(plots / ("robustness.png" if corrupt else "confusion.png"))
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
     table = Path(model).suffix == ".csv"
     if table and corrupt:
         raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
+    if table and checkpoint != "best":
+        raise InputError(f"{model} is a table of answers; leave out --checkpoint {checkpoint}")
     if table and views:
         raise InputError(f"{model} is a table of answers to views that were chosen before; leave out --views {views}")
+    asked = None if table else predictor(model, checkpoint)
     # Of Training nothing is left out: the model may know all of it, and twins are looked for there.
     faces = load_faces(data, ferplus, skip_bad, exclude, split)
     if corrupt:
-        _corrupted(model, checkpoint, faces, split, labels, as_json, plots)
+        _corrupted(asked, faces, split, labels, as_json, plots)
         return
-    if table:
+    if asked is None:
         report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
     else:
-        asked = predictor(model, checkpoint)
-        recipe = _recipe(asked)
+        recipe = trained_by(asked)
         report = measure(
             asked, faces, split, binary=recipe.claims_binary, views=views or "mirror", labels=labels or recipe.labels
         )
@@ -83,33 +87,19 @@ def evaluate(
         save_report(report, plots)
 
 
-def _recipe(asked: Any) -> "Recipe":
-    """What a predictor was trained by; it says whose labels it learned."""
-    from mien.recipes import Recipe
-
-    recipe: Recipe = asked.recipe if hasattr(asked, "recipe") else Recipe.from_json(asked.card.recipe)
-    return recipe
-
-
 def _corrupted(
-    model: str,
-    checkpoint: str,
-    faces: "FaceSet",
-    split: str,
-    labels: Labels | None,
-    as_json: bool,
-    plots: Path | None,
+    asked: Any, faces: "FaceSet", split: str, labels: Labels | None, as_json: bool, plots: Path | None
 ) -> None:
+    from mien.measuring.evaluation import trained_by
     from mien.measuring.robustness import evaluate_corrupted
 
-    asked = predictor(model, checkpoint)
     threshold = asked.card.threshold if hasattr(asked, "card") else None
-    with err.status(f"{model}: worse pictures") as status:  # a minute or more; shown on a terminal alone
+    with err.status(f"{asked.name}: worse pictures") as status:  # a minute or more; shown on a terminal alone
         report = evaluate_corrupted(
             asked,
             faces,
             split,
-            labels=labels or _recipe(asked).labels,
+            labels=labels or trained_by(asked).labels,
             threshold=threshold,
             progress=lambda name: status.update(name),
         )
@@ -123,7 +113,7 @@ def _corrupted(
 def predict(
     model: Annotated[str, typer.Argument(help="A model's name, an .onnx or .json file, or a run folder.")],
     data: Data,
-    output: Annotated[Path, typer.Option("--out", help="A .csv or .npz file.")],
+    output: Annotated[Path, typer.Option("--out", help="A .csv file, which mien evaluate reads too, or an .npz file.")],
     split: Split = "PrivateTest",
     checkpoint: Checkpoint = "best",
     skip_bad: SkipBad = False,
@@ -132,10 +122,12 @@ def predict(
     """Write the probabilities of every row of a split, labelled or not."""
     from mien.measuring.evaluation import PREDICTIONS, write_predictions
     from mien.measuring.evaluation import predict as ask
-    from mien.storage import check_suffix, need_other
+    from mien.storage import check_suffix, need_other, need_writable
 
     check_suffix(output, *PREDICTIONS)
     need_other(output, data, model)
+    need_writable(output)
+    asked = predictor(model, checkpoint)
     faces = load_faces(data, None, skip_bad).split(split)
-    write_predictions(output, faces, ask(predictor(model, checkpoint), faces, views=views))
+    write_predictions(output, faces, ask(asked, faces, views=views))
     out.print(Text(f"{output}: {len(faces):,} rows"))

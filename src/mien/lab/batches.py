@@ -22,6 +22,7 @@ from mien.recipes import Recipe
 VALIDATION_BATCH = 512
 NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
 HELD_OUT = "held-out"
+_SHARE = "a random tenth of the training rows: --set protocol.select=0.1 --set protocol.held_out=random"
 
 
 def validation_split(recipe: Recipe) -> str:
@@ -43,17 +44,22 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
 
     Raises:
         NotFound: The data lacks a split that the protocol needs.
-        InputError: A part has too few rows or unlabelled ones, or the recipe needs votes and there are none.
+        InputError: A part has too few rows or unlabelled ones; rows that train would choose too, or the last ones are
+            to choose and lack an expression; or the recipe needs votes and there are none.
     """
     protocol, chosen = recipe.protocol, validation_split(recipe)
+    if chosen in protocol.train:
+        raise InputError(
+            f"recipe {recipe.name!r} trains on {chosen}, which is to choose the epoch too; name another split, or hold "
+            f"out {_SHARE}"
+        )
     for name in protocol.train:
         faces.split(name)  # names the missing split and those that exist
     if chosen != HELD_OUT:
         try:
             faces.split(chosen)
         except NotFound as error:
-            share = "to choose the epoch by a share of the training rows: --set protocol.select=0.1"
-            raise NotFound(f"{error}; {share}") from error
+            raise NotFound(f"{error}; or hold out {_SHARE}") from error
     if recipe.votes and faces.votes is None:
         raise InputError(
             f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "
@@ -69,6 +75,7 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         held, train = np.split(order, [math.ceil(len(train) * protocol.select)])
     else:
         train, held = np.split(train, [math.floor(len(train) * (1 - protocol.select))])
+        _need_all_labels(faces, train, held)
     if recipe.drop_non_faces and faces.votes is not None:
         train = train[faces.votes[train, FERPLUS.index("NF")] < NON_FACE_VOTES]
     roles = np.zeros(len(faces), f"<U{max(len(chosen), 8)}")
@@ -80,6 +87,15 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
             raise InputError(f"{unlabelled:,} of {len(kept):,} {role} rows have no label; training needs labels")
         roles[kept] = role
     return replace(faces, splits=roles)
+
+
+def _need_all_labels(faces: FaceSet, train: np.ndarray, held: np.ndarray) -> None:
+    """Rows that stand in the order of their labels, as those of a folder do, have no representative end."""
+    if lacking := set(faces.labels[train].tolist()) - set(faces.labels[held].tolist()):
+        raise InputError(
+            f"the last {len(held):,} of {len(train) + len(held):,} training rows are to choose the epoch, but "
+            f"{len(lacking)} of the labels do not occur among them; hold out {_SHARE}"
+        )
 
 
 class Fetched:

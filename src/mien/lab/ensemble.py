@@ -17,6 +17,7 @@ from mien.lab.export import calibrated, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
+from mien.recipes import Recipe
 
 
 def combine(
@@ -38,7 +39,7 @@ def combine(
         one's.
 
     Raises:
-        InputError: Fewer than two models, or their labels differ.
+        InputError: Fewer than two models, or their labels differ, or one of them trained on PublicTest.
         NotFound: The data has no PublicTest.
     """
     if len(models) < 2:
@@ -48,6 +49,8 @@ def combine(
     faces.split(SELECTION_SPLIT)  # rows that one member held out, another may have learned from
     if odd := [card.name for card in cards if card.labels != cards[0].labels]:
         raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
+    if learned := [card.name for card in cards if SELECTION_SPLIT in Recipe.from_json(card.recipe).protocol.train]:
+        raise InputError(f"{SELECTION_SPLIT} is to calibrate the ensemble, but some of it trained on that: {learned}")
     graph = _graph([onnx.load(fspath(model)) for model in models], cards)
     card = replace(
         cards[0],

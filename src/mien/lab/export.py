@@ -160,7 +160,9 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
 
 
 def calibration_rows(card: Card, faces: FaceSet) -> tuple[FaceSet, str]:
-    """PublicTest, or where the data has none the rows that chose the epoch, which the network did not learn from.
+    """PublicTest, or where there is none or the recipe trains on it the rows that chose the epoch.
+
+    The network did not learn from either.
 
     Returns:
         The data set, and the name of its split.
@@ -170,13 +172,14 @@ def calibration_rows(card: Card, faces: FaceSet) -> tuple[FaceSet, str]:
         InputError: The rows that chose are a share of other data than this.
     """
     recipe = Recipe.from_json(card.recipe)
-    split = SELECTION_SPLIT if SELECTION_SPLIT in faces.splits else validation_split(recipe)
+    apart = SELECTION_SPLIT in faces.splits and SELECTION_SPLIT not in recipe.protocol.train
+    split = SELECTION_SPLIT if apart else validation_split(recipe)
     if split != HELD_OUT:
         return faces, split
     if faces.checksum != card.data_sha256:
         raise InputError(
-            f"expected a data set with a {SELECTION_SPLIT}, or the one that the network learned from (sha-256 "
-            f"{card.data_sha256[:12]}...), of which a share was held out, but got {faces.source} (sha-256 "
+            f"expected a data set with a {SELECTION_SPLIT} that the network did not train on, or the one that it did "
+            f"(sha-256 {card.data_sha256[:12]}...), of which a share was held out, but got {faces.source} (sha-256 "
             f"{faces.checksum[:12]}...); name the same --data and --exclude as in training"
         )
     return divide(faces, recipe), split

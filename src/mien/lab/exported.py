@@ -51,6 +51,7 @@ class Exported(Predicting):
             ) from error
         _unfold(classifier, norms, torch.from_numpy(faces[:FACES]))
         super().__init__(classifier, file)
+        self.data_sha256 = recognizer.card.data_sha256
 
 
 def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"]) -> Predicting:

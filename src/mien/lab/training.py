@@ -114,7 +114,8 @@ def train(
         NotFound: There is no such network, or the data lacks a split.
         InputError: The run that is resumed was made from another recipe, other data, teachers or weights; the devices,
             nodes or precision cannot be had, or cannot share the batch; teachers without `distil`, or `distil` without
-            teachers; a network that cannot begin with those weights.
+            teachers; a network that cannot begin with those weights; a teacher, or one whose weights these are, that
+            learned from rows that choose.
         Damaged: The run that is resumed is damaged.
         TrainingDiverged: The loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
@@ -126,6 +127,7 @@ def train(
     some = faces.images[np.flatnonzero(divided.splits == "Training")[:FACES]]
     learned = [open_trained(teacher, some) for teacher in teachers]
     elder = open_trained(start_from, some) if start_from is not None else None
+    _check_unseen([*learned, *filter(None, [elder])], faces, divided, recipe)
     watching = callbacks(recipe, out, report)
     if progress and is_first_process():
         watching.insert(0, EpochBar())  # before the history, which reports the epoch
@@ -191,6 +193,25 @@ def begin_with(classifier: Classifier, elder: Predicting) -> None:
             f"network {classifier.recipe.network!r} cannot begin with the weights of {given.recipe.network!r} in "
             f"{elder.file}: {error}; name a run of the same network, or of a shallower one of the same widths"
         ) from error
+
+
+def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSet, recipe: Recipe) -> None:
+    """What a trained network learned from must not choose the epoch of one that it hands its knowledge to.
+
+    Raises:
+        InputError: One of them learned from such rows.
+    """
+    choosing = divided.split(validation_split(recipe)).rows
+    for known in trained:
+        if known.data_sha256 != faces.checksum:
+            continue  # whose rows are not known
+        seen = np.intersect1d(choosing, divide(faces, known.recipe).split("Training").rows)
+        if len(seen):
+            raise InputError(
+                f"{known.file} learned from {len(seen):,} of the {len(choosing):,} rows that are to choose the epoch, "
+                f"and would hand on what they are; divide the rows alike in both, by the same protocol and seed "
+                f"({known.name}: {known.recipe.protocol}; seed {known.recipe.seed})"
+            )
 
 
 def check_start(

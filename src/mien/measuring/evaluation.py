@@ -19,6 +19,7 @@ from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
 from mien.reading.recognizer import VIEWS, check_views, views_of
+from mien.recipes import Recipe
 from mien.storage import check_suffix, need_file, write_whole
 
 SELECTION_SPLIT = "PublicTest"
@@ -253,8 +254,30 @@ def evaluate(
     asked = VIEWS[: VIEWS.index(views) + 1]
     found = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
     report = _report(predictor.name, faces, split, labels, rows, found, binary)
-    report.notes[:0] = getattr(predictor, "notes", ())
+    report.notes[:0] = [*getattr(predictor, "notes", ()), *_protocol_notes(predictor, split)]
     return report
+
+
+def trained_by(predictor: Any) -> Recipe:
+    """The recipe of a run, a saved pair or an exported model, of an ensemble its first member's.
+
+    Raises:
+        InputError: The file of a model holds no recipe.
+    """
+    recipe: Recipe = predictor.recipe if hasattr(predictor, "recipe") else Recipe.from_json(predictor.card.recipe)
+    return recipe
+
+
+def _protocol_notes(predictor: Predictor, split: str) -> list[str]:
+    """What a recipe's use of a split means for the score there, as far as the split's name does not tell it."""
+    if split == "Training" or not (hasattr(predictor, "recipe") or hasattr(predictor, "card")):
+        return []
+    recipe = trained_by(predictor)
+    if split in recipe.protocol.train:
+        return [f"Rows of {split} may be among those it learned from: its recipe {recipe.protocol}."]
+    if split == recipe.protocol.select != SELECTION_SPLIT:
+        return [f"{split} chose the epoch: this is a selection score, not a test score."]
+    return []
 
 
 def evaluate_predictions(

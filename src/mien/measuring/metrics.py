@@ -155,7 +155,8 @@ def risk_coverage(probabilities: Probabilities, labels: Labels) -> Float[np.ndar
 def threshold_for(probabilities: Probabilities, labels: Labels, target: float) -> float:
     """The lowest confidence at which all surer rows together reach an accuracy of `target`; 1.0 if none does."""
     curve = risk_coverage(probabilities, labels)
-    reached = np.flatnonzero(curve[:, 1] >= target)
+    last = np.append(curve[1:, 2] != curve[:-1, 2], True)  # of those equally sure: one threshold answers all of them
+    reached = np.flatnonzero((curve[:, 1] >= target) & last)
     return float(curve[reached[-1], 2]) if len(reached) else 1.0
 
 
