@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,9 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["export", "nowhere", "--out", "m.h5", "--form", "json+weights"], "ends in .json, but got 'm.h5'"),
         (["export", "nowhere", "--out", "m.onnx", "--form", "int8"], "name the data set: --data FILE"),
         (["export", "a.onnx", "--checkpoint", "last", "--out", "b.onnx"], "--checkpoint last is for a run folder"),
+        (["export", "nowhere", "--out", "m.onnx", "--skip-bad"], "name it: --data FILE"),
+        (["evaluate", "mien-small", "--data", "x.csv", "--checkpoint", "last"], "is for a run folder; mien-small"),
+        (["evaluate", "p.csv", "--data", "x.csv", "--checkpoint", "last"], "leave out --checkpoint last"),
         (["recipes", "alexnt"], "did you mean 'alexnet'"),
         (["export", "nowhere", "--out", "m.onnx"], "no checkpoint"),
         (["evaluate", "mien-small", "--data", "missing.csv"], "missing.csv"),
@@ -120,6 +124,46 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Pat
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["read", "x.jpg", "--csv", "file/a.csv"],
+        ["predict", "mien-small", "--data", "x.csv", "--out", "file/p.csv"],
+        ["evaluate", "mien-small", "--data", "x.csv", "--plots", "file"],
+        ["export", "run", "--out", "file/m.onnx"],
+        ["data", "audit", "x.csv", "--out", "file"],
+        ["data", "audit", "x.csv", "--out", "page", "--write-clean", "file/clean.csv"],
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_told_before_any_work(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = mien(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"mien: cannot write file/\S+: .*\n", done.stderr)
+
+
+def test_read_keeps_what_it_has_when_it_is_stopped(collins: Path, tmp_path: Path) -> None:
+    for number in range(500):
+        (tmp_path / f"{number:03}.jpg").symlink_to(collins)
+    command = [sys.executable, "-m", "mien", "read", str(tmp_path), "--json", "--csv", str(tmp_path / "rows.csv")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        told = [first, *process.stdout]
+        assert re.fullmatch(rf"mien: interrupted: {len(told)} of 500 photos were read.*\n", process.stderr.read())
+    assert process.returncode == 130
+    with open(tmp_path / "rows.csv", newline="") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == [json.loads(line)["source"] for line in told]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes standard output")
+def test_standard_output_may_be_closed(collins: Path) -> None:
+    done = subprocess.run(f"{sys.executable} -m mien read {collins} >&-", shell=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

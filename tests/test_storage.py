@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mien.errors import Damaged, FileError
-from mien.storage import need_file, parse_json, write_whole
+from mien.storage import need_file, need_writable, parse_json, write_whole
 
 
 def test_writes_into_a_new_folder(tmp_path: Path) -> None:
@@ -31,6 +31,26 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FileError, match="cannot write .*file/a.txt"):
         write_whole(tmp_path / "file" / "a.txt", lambda file: file.write("x"))
+    with pytest.raises(FileError, match="cannot write .*file/a.txt"):
+        need_writable(tmp_path / "file" / "a.txt")
+    with pytest.raises(FileError, match="cannot write .*: Is a directory"):
+        need_writable(tmp_path)
+
+
+def test_asking_for_a_place_changes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    need_writable(tmp_path / "a.txt")
+    need_writable(tmp_path / "new" / "b.txt")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_names_as_long_as_they_may_be_and_links(tmp_path: Path) -> None:
+    assert write_whole(tmp_path / ("a" * 255), lambda file: file.write("x")).read_text() == "x"
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    write_whole(tmp_path / "link.txt", lambda file: file.write("through it"))
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "through it"
 
 
 def test_what_the_writer_itself_meets_is_told_as_it_is(tmp_path: Path) -> None:

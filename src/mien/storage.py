@@ -5,9 +5,11 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EISDIR
 from os import PathLike
 from pathlib import Path
 from stat import S_ISREG
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +34,22 @@ def need_folder(path: str | PathLike[str]) -> None:
     """
     if not Path(path).parent.is_dir():
         raise FileError(f"cannot write {path}: the folder {Path(path).parent} is not there; make it first")
+
+
+def need_writable(path: str | PathLike[str]) -> None:
+    """Refuse a file's place before long work rather than after it. Its folder is made, as `write_whole` does.
+
+    Raises:
+        FileError: No file can be written there.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def need_file(path: str | PathLike[str], *, most: float = math.inf) -> None:
@@ -97,18 +115,19 @@ def write_whole(path: str | PathLike[str], write: Callable[[Any], object], *, bi
         FileError: The place cannot be written to. Nothing is left behind, and an older file stays.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    place = Path(os.path.realpath(path))  # a link to a file stays one
+    temporary = place.with_name(f".{uuid4().hex}.part")  # a name of its own: one as long as a name may be fits too
     text = {"mode": "w", "newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
     options: dict[str, Any] = {"mode": "wb"} if binary else text
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, **options) as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
+            os.replace(temporary, place)
+            _sync_folder(place.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except MienError:  # of `write` itself: it says what it is about

@@ -1,6 +1,7 @@
 """What the verbs share: where they print, the options they have in common, tables, progress."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.errors import MissingExtra
+from mien.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
 
+if sys.stdout is None:  # closed by whoever started us: mien ... >&-
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
 out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
@@ -92,6 +95,8 @@ def predictor(model: str, checkpoint: str) -> Any:
         from mien.lab.runs import Run
 
         return Run(model, checkpoint)
+    if checkpoint != "best":
+        raise InputError(f"--checkpoint {checkpoint} is for a run folder; {model} holds one network alone")
     if Path(model).suffix == ".json":
         need_lab("using an exported architecture")
         from mien.lab.saved import Saved

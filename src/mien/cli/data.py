@@ -60,7 +60,7 @@ def data_audit(
     from mien.measuring.audit_page import write_report
     from mien.measuring.exclusion import write_exclusions
     from mien.measuring.findings import OF_VOTES, REASONS
-    from mien.storage import need_other
+    from mien.storage import need_other, need_writable
 
     if reasons and write_clean is None:
         raise InputError("--because says what --write-clean FILE lists; name the file too")
@@ -68,6 +68,8 @@ def data_audit(
         if word not in REASONS:
             raise NotFound.named("finding", word, REASONS)
     need_other(write_clean, source, ferplus, probabilities)
+    for file in filter(None, (out_folder / "index.html", write_clean)):
+        need_writable(file)
     faces = load_faces(source, ferplus, skip_bad)
     if faces.votes is None and (untold := OF_VOTES & set(reasons or ())):
         raise InputError(f"--because {untold.pop()} is told by FER+ votes, and there are none; name --ferplus FILE")

@@ -42,10 +42,13 @@ def export(
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
     .onnx files become one whose answer is the mean of theirs; that needs --data too.
     """
-    from mien.storage import check_suffix, need_other
+    from mien.storage import check_suffix, need_other, need_writable
 
     need_other(output, *sources, data, ferplus, exclude)
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
+    need_writable(output)
+    if data is None and (ferplus or exclude or skip_bad):
+        raise InputError("--ferplus, --exclude and --skip-bad are about the data to calibrate on; name it: --data FILE")
     need_lab("exporting")
     if checkpoint != "best" and any(source.suffix == ".onnx" for source in sources):
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; an .onnx file holds one network alone")

@@ -14,8 +14,9 @@ from rich.text import Text
 from mien.cli.console import Json, Model, Views, fail, out, plain_table, printable, progress
 
 if TYPE_CHECKING:
+    from mien.reading.bulk import Failure
     from mien.reading.recognizer import Recognizer
-    from mien.reading.tables import Photo
+    from mien.reading.tables import Photo, Row
 
 
 def read(
@@ -33,14 +34,16 @@ def read(
     min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
 ) -> None:
     """Find the faces in photos and say what each expresses."""
-    from mien.reading.bulk import Failure, find_photos, read_photos
+    from mien.reading.bulk import find_photos, read_photos
     from mien.reading.faces import CenterFace
     from mien.reading.recognizer import load_model
-    from mien.reading.tables import check_form, columns_for, to_object, to_rows, write_table
+    from mien.reading.tables import check_form, columns_for, write_table
+    from mien.storage import need_writable
 
     tables = {file: suffix for file, suffix in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
     for file, suffix in tables.items():
         check_form(file, suffix)
+        need_writable(file)
     found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
@@ -52,29 +55,51 @@ def read(
         for folder, make, _ in pictures:
             make(photo, image, recognizer, partial(_free_name, folder, Path(photo.source), taken))
 
-    table = _faces_table()
-    rows: list[dict[str, Any]] = []
-    failures = 0
-    for result in progress(read_photos(found, recognizer, keep=keep), len(found), "reading"):
+    told = _Told(as_json)
+    interrupted = False
+    try:
+        for result in progress(read_photos(found, recognizer, keep=keep), len(found), "reading"):
+            told.add(result)
+    except KeyboardInterrupt:
+        interrupted = True
+    if told.table.row_count:
+        out.print(told.table)
+    for file in tables:
+        write_table(file, told.rows, columns_for(recognizer.labels))
+    for folder, _, what in pictures:
+        if folder.is_dir() and told.rows and not as_json:
+            out.print(Text(f"{what}: {folder}"))
+    if interrupted:
+        fail(f"interrupted: {told.count:,} of {len(found):,} photos were read, and what is written tells of them alone")
+        raise typer.Exit(130)
+    if told.failures:
+        raise typer.Exit(1)
+
+
+class _Told:
+    """What is said of the photos, one after the other: JSON at once, a table at the end, failures in any case."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.table = _faces_table()
+        self.rows: list[Row] = []
+        self.count = self.failures = 0
+
+    def add(self, result: "Photo | Failure") -> None:
+        from mien.reading.bulk import Failure
+        from mien.reading.tables import to_object, to_rows
+
+        self.count += 1
         if isinstance(result, Failure):
-            failures += 1
+            self.failures += 1
             fail(printable(str(result)))
-            continue
-        rows += to_rows(result)
-        if as_json:
+            return
+        self.rows += to_rows(result)
+        if self.as_json:
             sys.stdout.write(json.dumps(to_object(result)) + "\n")
             sys.stdout.flush()
         else:
-            _add_faces(table, result)
-    if table.row_count:
-        out.print(table)
-    for file in tables:
-        write_table(file, rows, columns_for(recognizer.labels))
-    for folder, _, what in pictures:
-        if folder.is_dir() and rows and not as_json:
-            out.print(Text(f"{what}: {folder}"))
-    if failures:
-        raise typer.Exit(1)
+            _add_faces(self.table, result)
 
 
 def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:

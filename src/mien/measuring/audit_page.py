@@ -40,8 +40,6 @@ def write_report(audit: Audit, faces: FaceSet, folder: str | PathLike[str]) -> l
             now are removed.
     """
     folder = Path(folder)
-    for reason in set(REASONS) - {finding.reason for finding in audit.findings if finding.groups}:
-        _sheet(folder, reason).unlink(missing_ok=True)
     written = []
     for finding in audit.findings:
         if finding.groups:
@@ -52,6 +50,8 @@ def write_report(audit: Audit, faces: FaceSet, folder: str | PathLike[str]) -> l
     written.append(write_whole(folder / "audit.json", lambda file: file.write(text)))
     html = page(audit, faces)
     written.append(write_whole(folder / "index.html", lambda file: file.write(html)))
+    for reason in set(REASONS) - {finding.reason for finding in audit.findings if finding.groups}:
+        _sheet(folder, reason).unlink(missing_ok=True)
     return written
 
 
