@@ -20,11 +20,21 @@ def test_a_fault_of_ours_is_a_500_without_details() -> None:
 
     recognizer = load_model()
     recognizer.detector = Broken()
-    with serving(recognizer) as server:
-        answer = server.read(COLLINS)
+    friend = {"Origin": "https://friend.example"}
+    with serving(recognizer, origins=[friend["Origin"]]) as server:
+        answer = server.read(COLLINS, headers=friend)
         assert 'route="/v1/read",status="500"} 1.0' in server.http.get("/metrics").text
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert "s3cr3t" not in answer.text
+    assert answer.headers["access-control-allow-origin"] == friend["Origin"]  # so that its page can read the error
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_browser_asks_whether_scripts_are_new() -> None:
+    with serving() as server:
+        for path in ("/", "/docs", "/static/app.js"):
+            assert server.http.get(path).headers["cache-control"] == "no-cache", path
 
 
 def test_a_token_is_part_of_the_description() -> None:

@@ -108,7 +108,8 @@ def test_names_that_no_client_sends_are_refused(names: list[str]) -> None:
         check_names(names, ())
 
 
-@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://Example.org", "*", "https://*", ""])
+@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://Example.org", "*", "https://*", "",
+                                    "https://example.org:443", "http://[::1]:80"])  # fmt: skip
 def test_origins_that_no_browser_sends_are_refused(origin: str) -> None:
     with pytest.raises(InputError, match="--allow-origin takes"):
         check_names((), [origin])
@@ -116,7 +117,7 @@ def test_origins_that_no_browser_sends_are_refused(origin: str) -> None:
 
 def test_names_and_origins_as_clients_send_them() -> None:
     check_names(["photos.example", "PHOTOS", "10.0.0.1"],
-                ["https://example.org", "http://localhost:3000", "http://[::1]:80"])  # fmt: skip
+                ["https://example.org", "http://localhost:3000", "http://[::1]:8080", "http://x.org:443"])  # fmt: skip
 
 
 def test_a_long_head_is_refused_though_it_comes_at_once(open_server: Running) -> None:

@@ -131,6 +131,23 @@ def test_several_faces_and_photos(page: Page) -> None:
     expect(page.locator(".card")).to_have_count(0)
 
 
+@pytest.mark.parametrize("photo", ["one", "two"])
+def test_a_large_photo_is_shown_smaller_and_saved_whole(page: Page, photo: str) -> None:
+    """A hundred of them in full size would take more memory than a browser has."""
+    source = Image.open(BytesIO(COLLINS if photo == "one" else two_faces()))
+    large = source.resize((2400, 2400 * source.height // source.width))
+    give(page, ("large.jpg", encoded(large)))
+    expect(page.locator(".face-answer")).to_have_count(1 if photo == "one" else 2)
+    assert page.eval_on_selector(".card canvas", "canvas => Math.max(canvas.width, canvas.height)") == 1600
+    assert colours(page, ".card canvas") > 1000
+    if photo == "two":
+        page.locator(".face-answer").nth(1).hover()  # it is drawn again
+        assert colours(page, ".card canvas") > 1000
+    picture = Image.open(BytesIO(saved(page, "Picture of large.jpg"))).convert("RGB")
+    assert picture.size == large.size
+    assert len(set(picture.resize((80, 80)).convert("L").tobytes())) > 100
+
+
 def test_no_face_and_a_broken_file(page: Page) -> None:
     give(page, ("nobody.jpg", no_face()), ("broken.jpg", COLLINS[:9000]), ("huge.jpg", bytes(2_000_001)),
          ("empty.jpg", b""))  # fmt: skip

@@ -69,9 +69,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        exception_handlers={Refusal: _refused, HTTPException: _http_error, RequestValidationError: _invalid,
-                            Exception: _failed},
-    )  # fmt: skip
+        exception_handlers={Refusal: _refused, HTTPException: _http_error, RequestValidationError: _invalid},
+    )
     # The last one added is the outermost.
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"],
@@ -88,7 +87,7 @@ def create_app(
 
 def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> FileResponse:
-        return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
+        return FileResponse(STATIC / name)
 
     return page
 
@@ -110,10 +109,3 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return await _refused(request, Refusal(422, "invalid", message, "see /docs for what is expected"))
-
-
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    hint = "this is a fault of the server; its log has the traceback"
-    # uvicorn closes the connection after a fault, and the client should know.
-    refusal = Refusal(500, "internal_error", "something went wrong", hint, {"Connection": "close"})
-    return await _refused(request, refusal)

@@ -27,6 +27,7 @@ _OPEN = ("/", "/docs", "/healthz", "/openapi.json")  # no token: they say nothin
 _ROUTES = (*_OPEN, "/metrics", "/v1/faces", "/v1/models", "/v1/read", "/v1/stream")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]+)?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+_USUAL_PORT = re.compile(r"^http:.*:80$|^https:.*:443$")  # no browser sends it
 _LINGER = 2.0  # seconds
 
 
@@ -41,8 +42,8 @@ def check_names(hosts: Collection[str], origins: Collection[str]) -> None:
         if match is None or match["name"] != host.lower():
             raise InputError(f"--allow-host takes a name such as photos.example.org, without a port, but got {host!r}")
     for origin in origins:
-        if not _ORIGIN.fullmatch(origin) or origin.endswith("*"):
-            expected = "an origin such as https://example.org, not a wildcard and without a path"
+        if not _ORIGIN.fullmatch(origin) or origin.endswith("*") or _USUAL_PORT.search(origin):
+            expected = "an origin such as https://example.org, not a wildcard, without a path and the usual port"
             raise InputError(f"--allow-origin takes {expected}, but got {origin!r}")
 
 
@@ -83,18 +84,28 @@ class Gate:
             try:
                 self._check(scope, headers)
             except Refusal as refusal:
-                if (origin := headers.get("origin")) in self._origins:  # its page should see what is wrong
-                    refusal.headers |= {"Access-Control-Allow-Origin": str(origin), "Vary": "Origin"}
-                await visit.refuse(refusal)
+                await self._refuse(visit, refusal, headers)
             else:
                 await self._app(scope, visit.receive, visit.send)
             visit.status = visit.status or "none"  # the client left first
+        except Exception:  # a fault of ours, which is logged further out
+            if not visit.status:
+                hint = "this is a fault of the server; its log has the traceback"
+                # uvicorn closes the connection after a fault, and the client should know.
+                fault = Refusal(500, "internal_error", "something went wrong", hint, {"Connection": "close"})
+                await self._refuse(visit, fault, headers)
+            raise
         finally:
             path = scope["path"]
             route = path if path in _ROUTES else "/static" if path.startswith("/static/") else "other"
             self._metrics.requests.labels(route, visit.status or "500").inc()
             if scope["type"] == "http":
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
+
+    async def _refuse(self, visit: "_Visit", refusal: Refusal, headers: Headers) -> None:
+        if (origin := headers.get("origin")) in self._origins:  # its page should see what is wrong
+            refusal.headers |= {"Access-Control-Allow-Origin": str(origin), "Vary": "Origin"}
+        await visit.refuse(refusal)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         # The HTTP parser looks at the length only of heads that come in pieces.
@@ -206,6 +217,7 @@ def _security(host: str) -> dict[str, str]:
         f"connect-src 'self' {stream}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return {
+        "Cache-Control": "no-cache",  # after an upgrade no browser may run an older page's scripts
         "Content-Security-Policy": policy,
         "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
         "Referrer-Policy": "no-referrer",

@@ -147,8 +147,8 @@ export function startCamera(announce) {
     if (span > 0.5) $("fps").textContent = ((mine.times.length - 1) / span).toFixed(1);
     $("latency").textContent = `${Math.round(latency)} ms`;
     $("dropped").textContent = answer.dropped;
-    if (answer.error) complain(answer.error.message);
-    else show(mine, answer, now);
+    complain(answer.error?.message ?? "");
+    if (!answer.error) show(mine, answer, now);
     send(mine);
   }
 

@@ -12,7 +12,7 @@ const stem = (name) => name.replace(/\.[^.]*$/, "") || "photo";
 /** A list of cards in `container`. */
 export class Results {
   constructor(container, { announce, changed = () => {} }) {
-    Object.assign(this, { container, announce, changed, photos: new Map() });
+    Object.assign(this, { container, announce, changed, photos: new Map(), pictures: new Set() });
   }
 
   /** All readings, the newest photo first. */
@@ -21,6 +21,8 @@ export class Results {
   }
 
   clear() {
+    for (const picture of this.pictures) picture.close();
+    this.pictures.clear();
     this.photos.clear();
     this.container.replaceChildren();
     this.changed();
@@ -62,9 +64,12 @@ export class Results {
       }
       const path = `/v1/read?source=${encodeURIComponent(file.name.slice(0, 300).toWellFormed())}`;
       const photo = await call(path, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
-      const picture = await createImageBitmap(file).catch(() => null);
+      const scale = Math.min(1, SHOWN / Math.max(photo.width, photo.height));
+      const [resizeWidth, resizeHeight] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
+      const options = { resizeWidth, resizeHeight, resizeQuality: "high" };
+      const picture = await createImageBitmap(file, options).catch(() => null);
       this.photos.set(card, photo);
-      this.#show(card, photo, picture);
+      this.#show(card, photo, picture, scale, file);
       return photo;
     } catch (error) {
       card.classList.add("is-bad");
@@ -76,17 +81,18 @@ export class Results {
     }
   }
 
-  #show(card, photo, picture) {
+  #show(card, photo, picture, scale, file) {
     const found = photo.faces.length ? plural(photo.faces.length, "face") : "No face found";
     card.querySelector(".summary").textContent = `${found} · ${photo.width} × ${photo.height}`;
     card.querySelector(".downloads").hidden = false;
     const canvas = card.querySelector("canvas");
     let lit = null;
-    const draw = () => picture && paint(canvas, picture, photo, Math.min(1, SHOWN / Math.max(photo.width, photo.height)), lit);
+    const draw = () => picture && paint(canvas, picture, photo, scale, lit);
     const panels = photo.faces.map((face, k) => {
       const panel = facePanel(`Face ${k + 1}`);
       panel.update(face);
-      const light = (on) => () => { lit = on && photo.faces.length > 1 ? k : null; draw(); };
+      if (photo.faces.length < 2) return panel;
+      const light = (on) => () => { lit = on ? k : null; draw(); };
       for (const event of ["pointerenter", "focus"]) panel.addEventListener(event, light(true));
       for (const event of ["pointerleave", "blur"]) panel.addEventListener(event, light(false));
       return panel;
@@ -102,16 +108,22 @@ export class Results {
       const words = photo.faces.map((face, k) => inWords(face, `face ${k + 1}`)).join("; ");
       canvas.setAttribute("aria-label", `${photo.source}. ${words || "No face."}`);
       draw();
+      if (photo.faces.length > 1) this.pictures.add(picture); // it is drawn again when one of them is lit
+      else picture.close();
     } else {
       canvas.replaceWith("This browser cannot show this kind of picture; the readings are right.");
     }
     const give = {
       json: () => save(`${stem(photo.source)}.json`, toJson([photo]), "application/json"),
       csv: () => save(`${stem(photo.source)}.csv`, toCsv([photo]), "text/csv"),
-      picture: () => {
+      picture: async () => {
         const full = document.createElement("canvas");
-        paint(full, picture, photo, 1, null);
-        full.toBlob((blob) => save(`${stem(photo.source)}-mien.jpg`, blob), "image/jpeg", 0.92);
+        const whole = await createImageBitmap(file).catch(() => null); // in full size only for as long as it is needed
+        if (whole) paint(full, whole, photo, 1, null);
+        whole?.close();
+        const blob = whole && (await new Promise((done) => full.toBlob(done, "image/jpeg", 0.92)));
+        if (blob) save(`${stem(photo.source)}-mien.jpg`, blob);
+        else card.querySelector(".summary").textContent = "This browser cannot write so large a picture, or the file is gone.";
       },
     };
     for (const button of card.querySelectorAll("[data-get]")) {
