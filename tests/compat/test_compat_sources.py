@@ -33,6 +33,7 @@ def test_opencv_arrays_keep_their_colours(collins: Path) -> None:
         ("https://example.org/a.jpg", InputError, "fetches nothing"),
         (io.StringIO("a.jpg"), InputError, "binary mode"),
         ("data:image/png;base64,???", Damaged, "not base64"),
+        ("data:image/png;base64,é", Damaged, "not base64"),
         ("data:image/png;base64,AAAA", Damaged, "no image"),
         ("missing.jpg", FileError, "missing.jpg"),
         (np.zeros((4, 4, 3)), InputError, "blue, green, red"),

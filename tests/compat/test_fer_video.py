@@ -104,6 +104,7 @@ def test_damage_is_told_and_the_rows_before_it_kept(party: Path) -> None:
         ({"frequency": -1}, "frequency should be a whole number above 0"),
         ({"max_results": -1}, "max_results should be a whole number above 0"),
         ({"detection_box": {"x_min": 2000}}, "has nothing of the frame"),
+        ({"detection_box": {"x_min": -300}}, "x_min of detection_box should be a whole number from 0 on"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(party: Path, arguments: dict[str, Any], message: str) -> None:

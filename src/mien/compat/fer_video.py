@@ -55,7 +55,7 @@ class Video:
         save_video: bool = True,
         annotate_frames: bool = True,
         zip_images: bool = True,
-        detection_box: dict[str, int] | None = None,
+        detection_box: dict[str, int | None] | None = None,
         lang: str = "en",
         include_audio: bool = False,
         size_multiplier: int = 1,
@@ -96,6 +96,7 @@ class Video:
         keep_default("Video.analyze", lang=(lang, "en"), include_audio=(include_audio, False))
         keep_default("Video.analyze", size_multiplier=(size_multiplier, 1))
         _check_counts(frequency=frequency, max_results=max_results)
+        _check_box(detection_box)
         if save_fps is not None and not (isinstance(save_fps, Real) and save_fps > 0):
             raise InputError(f"save_fps should be a number above 0, or None, but is {save_fps!r}")
         if output not in ("csv", "pandas") or not hasattr(detector, "read_frame"):
@@ -103,7 +104,7 @@ class Video:
         if output == "pandas":
             _pandas()  # its absence is told before long work
         name, suffix = self.filepath.stem, self.filepath.suffix
-        left, top = ((detection_box or {}).get(edge, 0) for edge in ("x_min", "y_min"))
+        left, top = ((detection_box or {}).get(edge) or 0 for edge in ("x_min", "y_min"))
         data = []
         with ExitStack() as stack:
             pictures = self._pictures(stack, frequency, save_fps)
@@ -182,6 +183,12 @@ def _check_counts(**counts: Any) -> None:
             raise InputError(f"{name} should be a whole number above 0, or None, but is {count!r}")
 
 
+def _check_box(box: Any) -> None:
+    for edge, value in (box or {}).items():
+        if value is not None and not (isinstance(value, Integral) and int(value) >= 0):
+            raise InputError(f"{edge} of detection_box should be a whole number from 0 on, or None, but is {value!r}")
+
+
 def _until_damage(pictures: Iterator[Any]) -> Iterator[Any]:
     """The frames up to damage in the file, which is told by a warning, so that what was read is not lost."""
     begun = False
@@ -231,7 +238,7 @@ def _frames(stack: ExitStack, folder: Path, name: str, zipped: bool) -> _Save:
     return add
 
 
-def _inside(image: Any, box: dict[str, int] | None) -> Any:
+def _inside(image: Any, box: dict[str, int | None] | None) -> Any:
     """The part of a frame in which to look."""
     if box is None:
         return image

@@ -1,6 +1,5 @@
 """What the stand-ins share: one network, images as other packages take them, boxes in whole pixels, refusals."""
 
-import binascii
 from base64 import b64decode
 from functools import lru_cache
 from typing import Any
@@ -50,7 +49,7 @@ def open_source(source: Any) -> UInt8[np.ndarray, "H W 3"]:
 def _content(uri: str) -> bytes:
     try:
         return b64decode(uri.partition(",")[2], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii's is one
         raise Damaged(f"the data URI that begins with {uri[:30]!r} is not base64: {error}") from error
 
 
