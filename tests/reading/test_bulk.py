@@ -41,6 +41,12 @@ def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypat
     assert str(alone) == str(failure)
 
 
+def test_an_empty_name_costs_no_other(collins: Path) -> None:
+    failure, photo = find_photos(["", collins])
+    assert photo == collins
+    assert "got an empty name" in str(failure)
+
+
 def test_pixels_are_at_hand(collins: Path) -> None:
     kept: list[tuple[str, tuple[int, ...]]] = []
 

@@ -13,7 +13,7 @@ import pytest
 
 from mien.errors import FileError, InputError
 from mien.reading import faces as module
-from mien.reading.faces import CenterFace, Face, crop, share_outside
+from mien.reading.faces import MAX_THREADS, CenterFace, Face, crop, share_outside
 from mien.reading.images import open_image, resize
 
 
@@ -177,7 +177,11 @@ def test_a_face_cut_by_the_border(detector: CenterFace, photos: dict[str, np.nda
 
 
 @pytest.mark.parametrize(
-    "options", [{"side": 31}, {"side": 5000}, {"side": 0}, {"min_score": -0.1}, {"min_score": 1.5}, {"threads": -1}]
+    "options",
+    [
+        {"side": 31}, {"side": 5000}, {"side": 0}, {"min_score": -0.1}, {"min_score": 1.5},
+        {"threads": -1}, {"threads": MAX_THREADS + 1},
+    ],
 )
 def test_refuses_options_out_of_range(options: dict[str, int]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):

@@ -60,6 +60,15 @@ def _silent(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
     assert (out, err) == ("", "")
 
 
+def tiff_of_12_bits(*levels: int) -> bytes:
+    """A TIFF of one line, not compressed, as cameras of microscopes write it and Pillow does not."""
+    body = int("".join(f"{level:012b}" for level in levels), 2).to_bytes(len(levels) * 12 // 8, "big")
+    # width, height, bits a sample, no compression, black is 0, place, samples, rows and bytes of the pixels
+    values = {256: len(levels), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(body)}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(values)) + tags + bytes(4)
+
+
 COLOURS = Image.fromarray(quarters())
 TRANSPARENT = Image.new("RGBA", (4, 4), (0, 0, 255, 0))
 HALF = Image.new("RGBA", (4, 4), (0, 0, 255, 128))
@@ -106,6 +115,8 @@ def palette_with_hole() -> Image.Image:
         (file_of(SIXTEEN, "PNG"), (128, 128, 128), (128, 128, 128), 0),
         (file_of(SIXTEEN, "TIFF"), (128, 128, 128), (128, 128, 128), 0),
         (b"P5 1 1 65535\n\x80\xff", (128, 128, 128), (128, 128, 128), 0),
+        # 12 bits: the upper 8 too
+        (tiff_of_12_bits(0x80F, 0xFFF), (128, 128, 128), WHITE, 0),
         # the smallest
         (file_of(Image.new("RGB", (1, 1), RED), "PNG"), RED, RED, 0),
     ],
@@ -134,6 +145,9 @@ def test_reads_files(content: bytes, first: tuple[int, ...], last: tuple[int, ..
         (Image.new("1", (3, 2), 1), WHITE),
         (Image.new("RGBA", (3, 2), (0, 0, 0, 0)), WHITE),
         (Image.new("I", (3, 2), 70000), WHITE),
+        (Image.new("I", (3, 2), 0x80FF), (128, 128, 128)),
+        # 8 bits in the room of 32
+        (Image.new("I", (3, 2), 200), (200, 200, 200)),
     ],
 )
 def test_reads_arrays_and_pil_images(source: np.ndarray | Image.Image, expected: tuple[int, ...]) -> None:
@@ -278,6 +292,18 @@ def test_a_failing_disk_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.M
         open_image(path)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Image, "open"), (Image.Image, "crop"), (Image.Image, "getexif")]  # the head, pixels, turning
+)
+def test_a_lack_of_memory_is_no_damaged_file(
+    owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_image(tmp_path / "a.png", quarters())
+    monkeypatch.setattr(owner, name, refuse(MemoryError()))
+    with pytest.raises(FileError, match=r"cannot read .*a\.png: there is not enough memory to decode it"):
+        open_image(path)
+
+
 def refuse(error: Exception) -> Callable[..., object]:
     def always(*_: object, **__: object) -> object:
         raise error
@@ -338,6 +364,11 @@ def test_finds_images(album: Path, given: list[str], found: list[str]) -> None:
 def test_says_where_there_are_none(album: Path, given: str, says: str) -> None:
     with pytest.raises(FileError, match=says):
         find_images([album / given])
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(InputError, match="got an empty name; is a shell variable unset"):
+        find_images([""])
 
 
 def test_an_unreadable_folder_is_not_an_empty_one(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import mien
 from conftest import linear_model
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
-from mien.reading.faces import Face
+from mien.reading.faces import MAX_THREADS, Face
 from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, need_seven, probe_image, read
 
 ALPHABETICAL = tuple(sorted(EXPRESSIONS))
@@ -103,6 +103,12 @@ def test_threads_are_those_of_the_detector_too() -> None:
     for threads in (1, 3):
         options = load_model(threads=threads).detector._session.get_session_options()
         assert options.intra_op_num_threads == threads
+
+
+@pytest.mark.parametrize("threads", [-1, MAX_THREADS + 1])
+def test_threads_out_of_range_are_refused_at_once(threads: int) -> None:
+    with pytest.raises(InputError, match=rf"threads should be from 0 \(one a core\) to 1024, but is {threads}"):
+        load_model(threads=threads)
 
 
 def test_no_faces_give_no_rows(tmp_path: Path) -> None:

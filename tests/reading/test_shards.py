@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import ImageFile
 
 from mien.errors import Damaged, InputError
+from mien.reading.images import open_image
 from mien.reading.recognizer import load_model
 from mien.reading.shards import BATCH, Labeller, Stopped, Unreachable, read_counts
 from photos import encoded, folder_of, plan_of, read_one_by_one, rows_of, tar_of
@@ -96,6 +98,26 @@ def test_one_lost_image_is_a_failure(tmp_path: Path) -> None:
     (source / "001.jpg").unlink()
     counts = Labeller(plan).label(0)
     assert (counts.images, [failure.source for failure in counts.failures]) == (3, [str(source / "001.jpg")])
+
+
+def test_a_lack_of_memory_costs_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one image, too: it is the machine that fails, not the image."""
+    source = folder_of(tmp_path / "in", 4)
+    plan = plan_of(source, tmp_path / "out")
+    labeller, load = Labeller(plan), ImageFile.ImageFile.load
+    large = open_image(source / "001.jpg").shape[1::-1]
+
+    def short(image: ImageFile.ImageFile) -> object:
+        if image.size == large:
+            raise MemoryError
+        return load(image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", short)
+        with pytest.raises(Unreachable, match=r"cannot read .*001\.jpg: there is not enough memory"):
+            labeller.label(0)
+    assert plan.missing() == [0]
+    assert labeller.label(0).images == 4
 
 
 def test_the_file_names_its_model(tmp_path: Path) -> None:

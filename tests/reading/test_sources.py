@@ -254,9 +254,36 @@ def test_a_table_that_breaks_off_in_the_middle(tmp_path: Path) -> None:
     assert str(path) in str(read[-1])
 
 
+def test_a_lack_of_memory_is_no_damaged_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"image": [b"1"]}), path)
+    items = list(list_source(str(path)))
+
+    def short(*_: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", short)
+    ((_, error),) = read_items(items, "")
+    assert isinstance(error, FileError)
+    assert isinstance(error.__cause__, MemoryError)
+    assert str(error) == f"cannot read {path}: malloc of size 64 failed"
+
+
+def test_an_error_of_no_words_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    path = tar_of(tmp_path / "a.tar", {"0.jpg": encoded(0)})
+    (item,) = list_source(str(path))
+    monkeypatch.setattr(LocalFileSystem, "cat_file", late)
+    with pytest.raises(FileError, match=r"cannot read .*a\.tar: TimeoutError$"):
+        fetch(item, item.path)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
+        ("", InputError, "got an empty name; is a shell variable unset"),
         ("none", FileError, "no such file or folder"),
         ("none/*.jpg", FileError, "no file matches none/"),
         ("empty", FileError, "no images in empty"),

@@ -36,6 +36,9 @@ _SMALL = 24  # height at the network's scale: all faces of 24 pixels are found, 
 _HINT = 0.1  # score from which a place is worth a closer look; face-free photos stay below 0.07
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
+MAX_THREADS = 1024
+"""Threads of a network, at most: more than machines have cores, and few enough for memory; a million take 24 GB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
@@ -89,7 +92,7 @@ class CenterFace:
     Args:
         side: Look at this longer side only, in pixels, from 32 to 4096.
         min_score: Drop faces with a lower score; in [0.1, 1].
-        threads: Threads of ONNX Runtime; 0 for one a core, eight at most.
+        threads: Threads of ONNX Runtime, up to 1024; 0 for one a core, eight at most.
         providers: ONNX Runtime's execution providers, in order of preference.
 
     Raises:
@@ -112,8 +115,6 @@ class CenterFace:
             raise InputError(f"side should be from {_STRIDE} to 4096 pixels, but is {side}")
         if not 0.1 <= min_score <= 1:
             raise InputError(f"min_score should be from 0.1 to 1, but is {min_score}")
-        if threads < 0:
-            raise InputError(f"threads should be 0 or more, but is {threads}")
         options = session_options(threads)
         self._session = ort.InferenceSession(free_graph(network_file()), options, providers=list(providers))
         self._input = self._session.get_inputs()[0].name
@@ -185,7 +186,12 @@ def session_options(threads: int) -> ort.SessionOptions:
 
     By its own choice they are bound to cores, where two networks' threads meet although another core is idle, and
     spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
+
+    Raises:
+        InputError: Fewer threads than 0, or more than `MAX_THREADS`.
     """
+    if not 0 <= threads <= MAX_THREADS:
+        raise InputError(f"threads should be from 0 (one a core) to {MAX_THREADS}, but is {threads}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or min(8, cores())  # a number, even ONNX Runtime's own, unbinds them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -55,8 +55,7 @@ FORMATS = {
 a file's name: some of Pillow's readers start other programs."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, those that have a length, and the end
-_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error,
-           MemoryError)  # fmt: skip
+_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error)
 """What Pillow's readers raise for damaged content: the first four for 30,000 files of all formats, cut off or with
 bytes flipped; the others because Pillow itself expects them from its readers."""
 
@@ -86,7 +85,7 @@ def _quiet() -> Iterator[None]:
 def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "H W 3"]:
     """Any image as upright RGB pixels in [0, 255].
 
-    EXIF orientation is applied, transparency laid on white, 16 bits cut to the upper 8, CMYK and palettes
+    EXIF orientation is applied, transparency laid on white, 12 and 16 bits cut to the upper 8, CMYK and palettes
     converted; of an animation the first frame is taken.
 
     Args:
@@ -99,7 +98,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         The pixels. An RGB array comes back as it is, without a copy.
 
     Raises:
-        FileError: The file is missing, may not be read, or is a pipe or device.
+        FileError: The file is missing, may not be read, or is a pipe or device; or memory is short.
         Damaged: It is no image (NotAnImage), is empty, or breaks off: half a picture is no picture.
         InputError: An array or object of another kind, or more pixels than `max_pixels` (TooManyPixels).
     """
@@ -156,7 +155,7 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise TooManyPixels(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
-    except _BROKEN as error:
+    except (*_BROKEN, MemoryError) as error:
         raise _damaged(name, error) from error
 
 
@@ -187,14 +186,16 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> UInt8[np.ndarray,
             with _quiet():
                 image.load()
         pixels = _pixels(image)
-    except _BROKEN as error:
+        turn = _UPRIGHT.get(_orientation(image))
+        return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+    except (*_BROKEN, MemoryError) as error:
         raise _damaged(name, error) from error
-    turn = _UPRIGHT.get(_orientation(image))
-    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def _damaged(name: str, error: Exception) -> MienError:
     """The error to raise for Pillow's: the disk's own failures carry a number, those of the content do not."""
+    if isinstance(error, MemoryError):
+        return FileError(f"cannot read {name}: there is not enough memory to decode it; free some, or scale it down")
     if isinstance(error, OSError) and error.errno is not None:
         return FileError(f"cannot read {name}: {error.strerror}")
     return Damaged(f"{name} is a damaged image, get it again: {error}")
@@ -224,15 +225,26 @@ def _pixels(image: Image.Image, rows: int = 64) -> UInt8[np.ndarray, "H W 3"]:
     """
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
+    depth = _depth(image)
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height)))
-        pixels[top : top + rows] = _rgb(strip)
+        pixels[top : top + rows] = _rgb(strip, depth)
     return pixels
 
 
-def _rgb(strip: Image.Image) -> UInt8[np.ndarray, "h W 3"]:
-    if strip.mode.startswith("I"):  # 16 bits or more, which Pillow's own conversion would cut off at 255
-        strip = Image.fromarray((np.asarray(strip).clip(0, 65535) >> 8).astype(np.uint8))
+def _depth(image: Image.Image) -> int:
+    """Bits of a grey level, where an image has room for more than 8."""
+    # Of 32 bits nothing says how many are used. Taken for 16, levels up to 255 would all be black.
+    if image.mode == "I" and image.getextrema()[1] in range(256):
+        return 8
+    bits: tuple[int, ...] = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))
+    return min(16, max(bits))  # Pillow leaves the 12 bits of a TIFF as they are; those of other formats fill 16
+
+
+def _rgb(strip: Image.Image, depth: int) -> UInt8[np.ndarray, "h W 3"]:
+    if strip.mode.startswith("I"):  # more than 8 bits, which Pillow's own conversion would cut off at 255
+        levels = np.asarray(strip).clip(0, (1 << depth) - 1) >> (depth - 8)
+        strip = Image.fromarray(levels.astype(np.uint8))
     if strip.has_transparency_data:
         white = Image.new("RGBA", strip.size, "white")
         strip = Image.alpha_composite(white, strip.convert("RGBA"))
@@ -302,10 +314,13 @@ def find_images(
 
     Raises:
         FileError: A folder holds no images or cannot be listed, or nothing matches a pattern.
+        InputError: A path is empty.
     """
     found: list[Path] = []
     for path in paths:
         text = os.fspath(path)
+        if not text:
+            raise InputError("expected a file, folder or pattern, but got an empty name; is a shell variable unset?")
         if os.path.isdir(text):
             inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"

@@ -79,7 +79,7 @@ def label(
         gpus: CUDA devices that Ray's workers share.
         report: Called with the images that are done, those of earlier calls among them, and the number of all.
         warn: Called with what went wrong and is mended or left for a later call: a killed process, storage
-            that fails.
+            that fails, memory that is short.
 
     Returns:
         The counts, which are in summary.json too.

@@ -175,13 +175,13 @@ class Recognizer:
     Args:
         path: An .onnx file that mien exported.
         views: One of `VIEWS`: "single", "mirror" for twice the time, "ten" for ten times.
-        threads: Threads of ONNX Runtime, for each of network and detector; 0 for one a core, eight at most.
+        threads: Threads of ONNX Runtime, up to 1024, for each of network and detector; 0 for one a core, eight at most.
         providers: ONNX Runtime's execution providers for both, in order of preference.
 
     Raises:
         FileError: The file is missing or cannot be read.
         Damaged: It is no ONNX model, or none of ours, or asks for more than a network for faces needs.
-        InputError: Unknown views, or a provider that is not installed.
+        InputError: Unknown views, a number of threads out of its range, or a provider that is not installed.
 
     Attributes:
         card: The metadata of the file.
@@ -197,6 +197,7 @@ class Recognizer:
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         check_views(views)
+        options = session_options(threads)
         if missing := set(providers) - set(ort.get_available_providers()):
             raise InputError(
                 f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has "
@@ -209,7 +210,7 @@ class Recognizer:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
         check_graph(content, str(path), SIDE, (len(EXPRESSIONS), len(Expression)))
         try:
-            self._session = ort.InferenceSession(content, session_options(threads), providers=list(providers))
+            self._session = ort.InferenceSession(content, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
         self.path = Path(path)
@@ -393,7 +394,7 @@ def load_model(
     Args:
         model: The name of a model in the package, or the path of an .onnx file.
         views: One of `VIEWS`: "single", "mirror" or "ten".
-        threads: Threads of ONNX Runtime, for each of network and detector; 0 for one a core, eight at most.
+        threads: Threads of ONNX Runtime, up to 1024, for each of network and detector; 0 for one a core, eight at most.
         providers: ONNX Runtime's execution providers for both, in order of preference.
 
     Raises:

@@ -71,7 +71,7 @@ class Stopped(Exception):
 
 
 class Unreachable(MienError):
-    """The storage of the images fails; another start may find it well."""
+    """The storage of the images fails, or memory is short; another start may find it otherwise."""
 
 
 class Labeller:
@@ -112,7 +112,8 @@ class Labeller:
 
         Raises:
             Stopped: `stop` said so.
-            Unreachable: It is the storage that fails, not some of the images; nothing is written.
+            Unreachable: It is the storage that fails, or memory that is short, not some of the images; nothing is
+                written.
             FileError: The plan cannot be read, or the file not written: the disk is full, say.
         """
         photos: list[Photo] = []
@@ -148,7 +149,10 @@ class Labeller:
         return counts
 
     def _images(self, items: list[Item]) -> Iterator[tuple[Item, UInt8[np.ndarray, "H W 3"] | MienError]]:
-        return _decoded(read_items(items, self.plan.manifest.column))
+        for item, image in _decoded(read_items(items, self.plan.manifest.column)):
+            if isinstance(image, MienError) and isinstance(image.__cause__, MemoryError):
+                raise Unreachable(str(image))  # nothing is wrong with the image
+            yield item, image
 
     def _is_unreachable(self, came: Item | None, lost: list[Item]) -> bool:
         """Whether the storage fails, or did for a while: what it gave it gives no more, or what it did not it does."""

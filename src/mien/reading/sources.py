@@ -69,8 +69,14 @@ def list_source(source: str, *, column: str = "", skip: str = "") -> Iterator[It
     Raises:
         FileError: The source is not there, cannot be read or has no images.
         Damaged, InputError: It is an archive or a table itself, and none of images.
+        InputError: It is empty, and would stand for the current folder.
         MissingExtra: fsspec, or the driver of the URL, is not installed.
     """
+    if not source:
+        raise InputError(
+            "expected a folder, pattern, list, archive, table or image, but got an empty name; is a shell variable "
+            "unset? The current folder is ."
+        )
     source = source if is_url(source) else str(Path(source))
     fs, root = _filesystem(source)
     if _asked(source, fs.isdir, root):
@@ -156,8 +162,9 @@ def _told(path: str, raised: type[Exception] = Exception) -> Iterator[None]:
         yield
     except MienError:
         raise
-    except raised as error:
-        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except (raised, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise FileError(f"cannot read {path}: {reason}") from error
 
 
 def _asked(source: str, question: Any, root: str) -> bool:
@@ -300,6 +307,8 @@ def _parquet(path: str) -> Iterator[Any]:
         try:
             with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:
                 yield table
+        except pa.ArrowMemoryError:  # nothing is wrong with the file
+            raise
         except pa.ArrowException as error:
             raise Damaged(f"{path} is a damaged Parquet file: {error}") from error
         except OSError as error:  # Arrow's own for some damages; that of a system or driver says more of itself
