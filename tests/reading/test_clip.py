@@ -48,6 +48,34 @@ def test_a_clip_keeps_times_and_sound(name: str, sound: str, out: str, kept: str
     assert np.abs(heard).max() > 0.1
 
 
+@pytest.mark.parametrize(("rate", "written"), [(192_000, 96_000), (22_254, 24_000), (5_512, 7_350)])
+def test_a_sound_of_any_rate_is_heard_in_time(rate: int, written: int, tmp_path: Path) -> None:
+    """Silence for a second, and then a tone. AAC has none of these rates."""
+    source = encode(tmp_path / "a.mov", plain(50), rate=25)
+    with av.open(str(source)) as old, av.open(str(tmp_path / "loud.mov"), "w") as out:
+        (stream,) = old.streams
+        picture, tone = out.add_stream_from_template(stream), out.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for packet in old.demux(stream):
+            if packet.dts is not None:
+                packet.stream = picture
+                out.mux(packet)
+        moments = np.arange(2 * rate) / rate
+        wave = np.sin(moments * 2 * np.pi * 440) * 8000 * (moments > 1)
+        heard = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], format="s16", layout="mono")
+        heard.sample_rate, heard.pts = rate, 0
+        out.mux(tone.encode(heard))
+        out.mux(tone.encode())
+    writer = ClipWriter(tmp_path / "out.mp4", (128, 96), source=str(tmp_path / "loud.mov"))
+    for each in VideoFile(tmp_path / "loud.mov").frames():
+        writer.add(each.rgb(), each.time_s)
+    writer.close()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert (container.streams.audio[0].codec_context.name, container.streams.audio[0].rate) == ("aac", written)
+    made = np.abs(sounds(tmp_path / "out.mp4")[1][0])
+    assert np.argmax(made > 0.1) / written == pytest.approx(1.0, abs=0.02)
+    assert len(made) / written == pytest.approx(2.0, abs=0.1)
+
+
 def test_a_sound_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
     source = encode(tmp_path / "a.mkv", plain(5), sound="aac")
     source.write_bytes(source.read_bytes().replace(b"A_AAC", b"A_XYZ"))
@@ -78,6 +106,22 @@ def test_pictures_of_another_size_keep_their_shape(tmp_path: Path) -> None:
     assert drawn.shape == (96, 128, 3)
     assert drawn[2:-2, 44:84].min() > 230
     assert max(drawn[:, :36].max(), drawn[:, 92:].max()) < 25
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
+def test_a_clip_tells_how_its_colours_are_written(name: str, tmp_path: Path) -> None:
+    """Of 720 lines: without a word, players take so large a clip for BT.709, which turns this red to orange."""
+    red = 200, 60, 40
+    writer = ClipWriter(tmp_path / name, (1280, 720))
+    writer.add(np.full((720, 1280, 3), red, np.uint8), 0.0)
+    writer.close()
+    with av.open(str(tmp_path / name)) as container:
+        frame = next(container.decode(video=0))
+    bt601, limited = 6, 1
+    assert (frame.colorspace, frame.color_range) == (bt601, limited)
+    brightness = np.dot([0.299, 0.587, 0.114], red) / 255  # BT.709 would give it 12 less
+    assert frame.to_ndarray()[360, 640] == pytest.approx(16 + 219 * brightness, abs=2)
+    assert np.allclose(next(VideoFile(tmp_path / name).frames()).rgb()[360, 640], red, atol=5)
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])

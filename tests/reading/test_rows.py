@@ -182,6 +182,19 @@ def test_a_camera_leaves_no_notes(tmp_path: Path) -> None:
     RowLog(tmp_path / "rows.csv", None).close()
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_camera_does_not_replace_the_rows_of_an_interrupted_run(suffix: str, tmp_path: Path) -> None:
+    log = RowLog(tmp_path / f"rows{suffix}", SETTINGS)
+    fill(log, range(5))
+    log.close()
+    content = log.growing.read_bytes()
+    with pytest.raises(InputError, match=f"name another file.*rows{suffix}.resume") as refused:
+        RowLog(log.path, None)
+    assert "--resume" not in str(refused.value)
+    assert log.growing.read_bytes() == content
+    assert RowLog(log.path, SETTINGS, resume=True).state == {"number": 3}
+
+
 def test_damaged_notes_are_told(tmp_path: Path) -> None:
     log = RowLog(tmp_path / "rows.csv", SETTINGS)
     fill(log, range(5))

@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from clips import FakeCapture, encode, numbers, plain, scene, turn
 from mien.errors import Damaged, FileError, InputError
-from mien.reading import video
+from mien.reading import images, video
 from mien.reading.video import Camera, VideoFile, open_video, sample
 
 
@@ -44,6 +45,29 @@ def test_rotation_is_honoured(degrees: int, tmp_path: Path) -> None:
     assert small[int(y), int(x)] > 40
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_mirrors_are_honoured(orientation: int, tmp_path: Path) -> None:
+    """The eight ways of EXIF, written into the file as the matrix of its track."""
+    upright = np.zeros((96, 160, 3), np.uint8)
+    upright[:48, :80], upright[:48, 80:], upright[48:, :80] = 240, 160, 80  # no two corners are alike
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    stored = np.ascontiguousarray(images._UPRIGHT.get(back, np.asarray)(upright))
+    clip = encode(tmp_path / "a.mp4", [stored] * 3)
+    matrices = {
+        1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1),
+        5: (0, 1, 1, 0), 6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0),
+    }  # fmt: skip
+    content = clip.read_bytes()
+    place = content.index(b"tkhd") + 44
+    a, b, c, d = (each << 16 for each in matrices[orientation])
+    clip.write_bytes(content[:place] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + content[place + 36 :])
+    for picture in VideoFile(clip).frames():
+        assert picture.size == (160, 96)
+        assert np.abs(picture.rgb().astype(int) - upright).mean() < 4
+        assert np.abs(picture.grey(160).astype(int) - upright[..., 0]).mean() < 20
+    assert picture.number == 2
+
+
 def test_pixels_keep_their_shape_when_they_are_turned(tmp_path: Path) -> None:
     clip = encode(tmp_path / "pal.mp4", plain(3), aspect=Fraction(16, 11))
     assert next(VideoFile(clip).frames()).pixel_aspect == Fraction(16, 11)
@@ -76,6 +100,52 @@ def test_a_length_in_other_words_is_unknown(tmp_path: Path) -> None:
     clip = encode(tmp_path / "a.mkv", plain(10), sound="aac")
     clip.write_bytes(clip.read_bytes().replace(b"00:00:00.400000000", b"a few moments only"))
     assert len(list(VideoFile(clip).frames())) == 10
+
+
+def in_avi(path: Path, codec: str, options: dict[str, str], rate: int) -> Path:
+    """Fifty frames whose brightness tells their number."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for number, pixels in enumerate(plain(50)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"bf": "0", "g": "10"}),
+        ("libx264", {"bf": "1", "g": "10"}),
+        ("libx264", {"bf": "3", "g": "10"}),
+        ("libx264", {"bf": "3", "g": "10", "x264-params": "open-gop=1"}),
+        ("mpeg4", {"qmax": "2"}),
+        ("mpeg4", {"bf": "2", "qmax": "2"}),
+    ],
+)
+@pytest.mark.parametrize("rate", [1, 25])
+def test_an_avi_has_all_its_frames_in_time(codec: str, options: dict[str, str], rate: int, tmp_path: Path) -> None:
+    """AVI tells no times, and those that FFmpeg makes up for frames that lean on later ones run backwards."""
+    clip = in_avi(tmp_path / "a.avi", codec, options, rate)
+    pictures = list(VideoFile(clip).frames())
+    assert [each.time_s for each in pictures] == pytest.approx([k / rate for k in range(50)], abs=1e-3)
+    assert numbers(pictures) == list(range(50))
+    assert VideoFile(clip).duration_s == pytest.approx(50 / rate)
+    for begin in (12, 31, 38, 48, 49):
+        rest = list(VideoFile(clip).frames(after=(begin - 1, (begin - 0.5) / rate)))
+        assert [each.time_s for each in rest] == pytest.approx([k / rate for k in range(begin, 50)], abs=1e-3)
+        assert numbers(rest) == list(range(begin, 50))
+
+
+@pytest.mark.parametrize("name", ["a.wmv", "a.ts"])
+def test_the_last_frame_may_stand_long(name: str, tmp_path: Path) -> None:
+    """These formats tell how long the file is, but not its frames."""
+    clip = encode(tmp_path / name, plain(5), codec="wmv2" if name == "a.wmv" else "libx264", rate=1)
+    assert [each.time_s for each in VideoFile(clip).frames()] == pytest.approx(range(5), abs=2e-3)
+    assert [each.time_s for each in VideoFile(clip, start_s=3.5).frames()] == pytest.approx([4], abs=2e-3)
 
 
 def test_samples_are_taken_by_time(tmp_path: Path) -> None:
@@ -116,6 +186,9 @@ def test_a_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:
             pictures.append(each)
     assert 55 <= len(pictures) < 60
     assert pictures[-1].time_s == pytest.approx(5.9)
+    assert [each.number for each in VideoFile(clip, end_s=1.0).frames()] == list(range(10))  # nothing is wrong there
+    with pytest.raises(Damaged, match=r"could not be decoded.* after [23]\.\d+ s"):
+        list(VideoFile(clip, end_s=5.0).frames())
 
 
 def test_bad_files_are_told_apart(tmp_path: Path, collins: Path) -> None:

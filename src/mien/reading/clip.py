@@ -21,6 +21,7 @@ CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
 """Suffixes of the clips that are written."""
 
 _TICKS = 90_000  # a second in a clip's own time; any usual frame rate is a whole number of them
+_BT601, _LIMITED = 6, 1  # FFmpeg's AVCOL_SPC_SMPTE170M and AVCOL_RANGE_MPEG
 _PART = 60  # frames from one that stands alone to the next; so many may be lost when writing is cut off
 _SOUND = {  # what is copied as it is; FFmpeg writes no other of these into such a file
     ".mp4": {"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"},
@@ -86,6 +87,8 @@ class ClipWriter:
         self._stream = self._container.add_stream("libx264", rate=30, options=options)
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"
+        # FFmpeg turns RGB into BT.601 of limited range; players take a large clip that does not say so for BT.709.
+        self._stream.codec_context.colorspace, self._stream.codec_context.color_range = _BT601, _LIMITED
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
         self._stream.codec_context.sample_aspect_ratio = pixel_aspect
         sound = open_container(source) if source else None
@@ -167,7 +170,9 @@ class _Sound:
         if self._copied:
             self._output = clip.add_stream_from_template(self._stream)
         elif self._stream is not None:
-            self._output = clip.add_stream("aac", rate=self._stream.rate)
+            rates = need_av().codec.Codec("aac", "w").audio_rates
+            higher = [each for each in rates if each >= self._stream.rate]  # AAC has a few only; no tone shall be lost
+            self._output = clip.add_stream("aac", rate=min(higher, default=max(rates)))
         self._parts: Iterator[tuple[float, list[Any]]] | None = None
         self._waiting: tuple[float, list[Any]] | None = None
 

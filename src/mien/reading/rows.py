@@ -48,8 +48,9 @@ class RowLog:
         finished: There is nothing to resume: the file is complete.
 
     Raises:
-        InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set; or
-            there is a complete table to be resumed, but not of this video and these columns.
+        InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set or
+            this run cannot be resumed; or there is a complete table to be resumed, but not of this video and these
+            columns.
         FileError, MissingExtra: As `check_rows`, or the file cannot be written.
     """
 
@@ -62,7 +63,7 @@ class RowLog:
         self.columns = (*COLUMNS, *RAW, *(SHIFT if shift else ()))
         self._notes = self.path.with_name(self.path.name + ".resume")
         self._settings = json.loads(json.dumps(settings))
-        notes = self._read_notes(resume) if settings is not None else None
+        notes = self._read_notes(resume)
         self.state: dict[str, Any] | None = notes["state"] if notes else None
         self._file: FileIO | None = None
         self._length = 0
@@ -167,11 +168,10 @@ class RowLog:
     def _read_notes(self, resume: bool) -> dict[str, Any] | None:
         if not self._notes.exists():
             return None
-        if not resume:
-            raise InputError(
-                f"{self.growing} is of an interrupted run: continue it with --resume, or begin anew by deleting "
-                f"{self._notes}"
-            )
+        if not resume or self._settings is None:
+            keep = "name another file for a camera's rows" if self._settings is None else "continue it with --resume"
+            advice = f"{keep}, or begin anew by deleting {self._notes}"
+            raise InputError(f"{self.growing} is of an interrupted run: {advice}")
         try:
             need_file(self._notes)
             notes: dict[str, Any] = parse_json(self._notes.read_text(encoding="utf-8"))

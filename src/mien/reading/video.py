@@ -92,7 +92,12 @@ class Picture:
         return self._upright(small.to_ndarray())
 
     def _upright(self, pixels: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(pixels, self._quarters)) if self._quarters else pixels
+        # PyAV's rotation does not tell whether the picture is mirrored too; the sign of the determinant does.
+        matrix = self.content.side_data.get("DISPLAYMATRIX")
+        if matrix is not None:
+            a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5] / 2**16
+            pixels = pixels[::-1] if a * d < b * c else pixels
+        return np.ascontiguousarray(np.rot90(pixels, self._quarters))
 
 
 class VideoFile:
@@ -154,16 +159,18 @@ class VideoFile:
         lost, lost_s = 0, 0.0
         for content, time_s in self._decode(begin):
             if self.end_s is not None and time_s >= self.end_s:
+                self._check_lost(lost, lost_s)
                 if number < 0:
                     raise InputError(f"{self.name} has no frame from {self.start_s:.2f} s to {self.end_s:.2f} s")
                 return
             if time_s < begin or (after and time_s <= begin):
-                lost = 0  # what a seek lands on may lean on frames before it
+                lost, last = 0, time_s  # what a seek lands on may lean on frames before it
             elif content is None or time_s <= last:
                 lost, lost_s = lost + 1, lost_s if lost else max(last, 0.0)
             else:
-                number, last = number + 1, time_s
-                end = time_s + float(content.duration * content.time_base)
+                # Some formats do not say how long a frame stands: as long as the one before.
+                stands = float(content.duration * content.time_base) or (time_s - last if last >= 0 else 0.0)
+                number, last, end = number + 1, time_s, time_s + stands
                 yield Picture(number, time_s, content, self._stream.sample_aspect_ratio or Fraction(1))
         self._check_end(number, end, lost, lost_s)
 
@@ -175,6 +182,9 @@ class VideoFile:
             raise Damaged(f"{self.name} has no frame that can be decoded; the file may be empty or damaged")
         if whole is not None and end < whole - _SHORT_S:
             raise Damaged(f"{self.name} breaks off after {end:.2f} s of {whole:.2f} s; all before that was read")
+        self._check_lost(lost, lost_s)
+
+    def _check_lost(self, lost: int, lost_s: float) -> None:
         if lost:
             what = f"{'1 frame' if lost == 1 else f'{lost} frames'} of {self.name}"
             raise Damaged(f"{what} could not be decoded or came out of order, the first after {lost_s:.2f} s")
@@ -197,7 +207,7 @@ class VideoFile:
 
     def _decode(self, begin: float) -> Iterator[tuple[Any, float]]:
         """Frames from `begin` or earlier on, with their times; None in the place of one that cannot be decoded."""
-        if self._seek(begin - _BACK_S):
+        if self._seek(begin - _BACK_S - self._held_s):
             contents = self._contents()
             head = next(contents, None)
             if head is not None and head[1] <= begin:
@@ -224,10 +234,25 @@ class VideoFile:
         time_s = -1 / rate
         for content in self._raw():
             if content is not None:
+                told_s = self._told_s(content)
                 # A bare stream has no times; its frame rate is all there is. Sums of fractions may miss 0 by a hair.
-                time_s = time_s + 1 / rate if content.time is None else content.time - self._zero_s
-                time_s = round(time_s, 6) + 0.0
+                time_s = round(time_s + 1 / rate if told_s is None else told_s - self._zero_s, 6) + 0.0
             yield content, time_s
+
+    def _told_s(self, content: Any) -> float | None:
+        """A frame's time as the container tells it; None where it does not."""
+        if self._container.format.name != "avi":
+            return None if content.time is None else float(content.time)
+        # AVI tells the order of decoding only, and the times that FFmpeg makes up run backwards where frames lean on
+        # later ones. The frames themselves come in order, each so much later than its place in the file as it is held.
+        return None if content.dts is None else float(content.dts * content.time_base) - self._held_s
+
+    @property
+    def _held_s(self) -> float:
+        """Seconds for which the decoder holds each frame of an AVI file back, to give them in order."""
+        if self._container.format.name != "avi":
+            return 0.0
+        return float(self._stream.codec_context.reorder_depth / (self._stream.average_rate or 25))
 
     def _raw(self) -> Iterator[Any]:
         broken = need_av().FFmpegError
