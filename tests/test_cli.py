@@ -114,6 +114,9 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--labels", "x"], "ferplus, ferplus-votes"),
         (["data", "audit", "x.csv", "--out", "r", "--because", "twin"], "name the file too"),
         (["data", "audit", "x.csv", "--out", "r", "--because", "twins", "--write-clean", "c"], "did you mean 'twin'"),
+        (["data", "audit", "x.csv", "--out", "r", "--quick", "--model", "mien-base"], "leave out --quick or --model"),
+        (["data", "audit", ".", "--out", "empty-folder/report"], "lies in the data set ."),
+        (["data", "import", ".", "--out", "."], "lies in the data set ."),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--nodes", "2"], "2 nodes need a launcher"),
     ],
 )

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 
 from mien.errors import InputError
 from mien.lab import quantize as quantizing
-from mien.lab.export import ParityError, export
+from mien.lab.ensemble import combine
+from mien.lab.export import ParityError, export, save
 from mien.lab.quantize import quantize
 from mien.lab.training import train
 from mien.measuring.faceset import FaceSet
@@ -68,6 +69,13 @@ def test_a_loss_is_not_shipped(
     with pytest.raises(ParityError, match="8 bits should cost at most"):
         quantize(plain, tmp_path / "small.onnx", faces)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_stays_one_by_any_name(plain: Path, faces: FaceSet, tmp_path: Path) -> None:
+    card = dataclasses.replace(Recognizer(plain).card, name="bars-trial")
+    trial = save(onnx.load(plain), card, tmp_path / "trial.onnx")
+    assert Recognizer(quantize(trial, tmp_path / "mine.onnx", faces, name="mine")).name == "mine-trial"
+    assert Recognizer(combine([plain, trial], tmp_path / "both.onnx", faces, name="both")).name == "both-trial"
 
 
 def test_eight_bits_are_not_quantised_again(small: Path, faces: FaceSet, tmp_path: Path) -> None:

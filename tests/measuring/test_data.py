@@ -469,6 +469,8 @@ PLACES = {
     "test/fear/PrivateTest_77.png": (2, "PrivateTest"),
     "test/fear/Training_77.png": (2, "Training"),
     "data/validation/surprise/1.PNG": (5, "validation"),
+    "testing/angry/1.png": (0, "test"),
+    "dev/angry/1.png": (0, "validation"),
     "PublicTest/neutral/1.png": (6, "PublicTest"),
     "train/extra/disgust/Faces_77.png": (1, "Training"),
 }
@@ -507,6 +509,22 @@ def test_folders_may_be_links(tmp_path: Path) -> None:
     (tmp_path / "set" / "train" / "angry").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set" / "train" / "again").symlink_to(tmp_path / "set")  # round and round
     assert load(tmp_path / "set").labels.tolist() == [0, 3]
+
+
+def test_a_folder_is_called_by_its_name_however_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "test" / "angry" / "1.png", IMAGES[0])
+    monkeypatch.chdir(tmp_path / "test" / "angry")
+    faces = load("..")
+    assert (faces.name, faces.sizes, faces.labels.tolist()) == ("test", {"test": 1}, [0])
+
+
+def test_a_file_that_is_too_large_is_one_damaged_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "angry" / "0.png", IMAGES[0])
+    large = picture(tmp_path / "angry" / "1.png", np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8))
+    monkeypatch.setattr(data, "_LARGEST_PICTURE", 20_000)
+    with pytest.raises(Damaged, match=f"1.png: {large.stat().st_size:,} bytes, at most 20,000 are read"):
+        load(tmp_path)
+    assert len(load(tmp_path, skip_bad=True)) == 1
 
 
 def test_damaged_images_are_named_or_left_out(tmp_path: Path) -> None:
@@ -609,6 +627,8 @@ def test_several_pairs(tmp_path: Path) -> None:
     for part in ("train", "test"):
         np.save(tmp_path / f"X_{part}.npy", IMAGES)
         np.save(tmp_path / f"y_{part}.npy", ONE_HOT)
+        for letter in "Xy":  # what a Mac leaves beside them
+            (tmp_path / f"._{letter}_{part}.npy").write_bytes(b"Mac OS X")
     assert load(tmp_path).sizes == {"test": 3, "Training": 3}
     assert load(tmp_path / "X_train.npy").sizes == {"Training": 3}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import linear_model
-from mien.errors import InputError
+from mien.errors import InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.explain import draw_map, occlusion_map
 from mien.reading.faces import Face, crop
@@ -85,6 +85,11 @@ def test_a_smile_is_in_the_mouth_and_the_cheeks(collins: Path) -> None:
 def test_masks_come_in_pairs(face: np.ndarray) -> None:
     with pytest.raises(InputError, match="even number from 2 on, but is 7"):
         occlusion_map(Patch(), face, masks=7)
+
+
+def test_what_is_no_face_or_expression_is_told(face: np.ndarray) -> None:
+    with pytest.raises(NotFound, match=r"hapy.* did you mean 'happy'"):
+        occlusion_map(Patch(), face, "hapy")
 
 
 def test_the_picture_shows_face_and_map_side_by_side(face: np.ndarray) -> None:

@@ -45,6 +45,19 @@ def test_a_detector_is_left_as_it_came(side: int | None, looks: list[int | None]
     assert detector.side == side
 
 
+def test_a_detector_may_look_at_photos_meanwhile() -> None:
+    class Meanwhile(CenterFace):
+        def find(self, image: np.ndarray) -> list[Face]:
+            seen.append(detector.side)  # as another thread would find it
+            return super().find(image)
+
+    image, detector, seen = paste(scene(), "collins", 200, 150, 90), Meanwhile(), []
+    follower = Follower(detector, every_s=0)
+    for k in range(3):
+        follower.faces(k / 25, grey(resize(image, SIDE, SIDE * 9 // 16)), lambda: image)
+    assert seen == [None] * 3
+
+
 def test_a_face_is_found_now_and_then_and_followed_in_between() -> None:
     frames = [paste(scene(), "collins", 200 + 4 * k, 150 + k, 90 + k) for k in range(30)]
     faces, calls, cuts = watch(frames)

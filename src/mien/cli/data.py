@@ -21,6 +21,7 @@ def data_import(
     from mien.expressions import EXPRESSIONS
     from mien.measuring.npy import save_npy
 
+    _need_outside(out_folder, source)
     faces = load_faces(source, ferplus, skip_bad)
     table = plain_table("split", "rows", *EXPRESSIONS, "unlabelled")
     for split in dict.fromkeys(faces.splits.tolist()):
@@ -33,6 +34,14 @@ def data_import(
             out.print(Text(str(path)))
 
 
+def _need_outside(folder: Path | None, source: Path) -> None:
+    """Pictures and arrays within a folder of images would be taken for a part of it the next time."""
+    from mien.errors import InputError
+
+    if folder is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
+
+
 def data_audit(
     source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of images, ...")],
     out_folder: Annotated[Path, typer.Option("--out", help="Write the page, the numbers and the sheets here.")],
@@ -41,7 +50,9 @@ def data_audit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only counts, exact twins, flat images and votes; needs no extra.")
     ] = False,
-    model: Annotated[str, typer.Option("--model", "-m", help="Whose features help to look.")] = "mien-small",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Whose features help to look; mien-small where none is named.")
+    ] = None,
     probabilities: Annotated[
         Path | None,
         typer.Option("--probabilities", help="A csv of mien predict, of a system that did not learn from the rows."),
@@ -60,16 +71,20 @@ def data_audit(
     from mien.measuring.audit_page import write_report
     from mien.measuring.exclusion import write_exclusions
     from mien.measuring.findings import OF_VOTES, REASONS
+    from mien.reading.recognizer import DEFAULT_MODEL
     from mien.storage import need_other, need_writable
 
+    if quick and model:
+        raise InputError("a quick audit asks no model; leave out --quick or --model")
     if reasons and write_clean is None:
         raise InputError("--because says what --write-clean FILE lists; name the file too")
     for word in reasons or ():
         if word not in REASONS:
             raise NotFound.named("finding", word, REASONS)
     need_other(write_clean, source, ferplus, probabilities)
-    for file in filter(None, (out_folder / "index.html", write_clean)):
-        need_writable(file)
+    _need_outside(out_folder, source)
+    need_writable(out_folder / "index.html")
+    need_writable(write_clean or out_folder / "index.html")
     faces = load_faces(source, ferplus, skip_bad)
     if faces.votes is None and (untold := OF_VOTES & set(reasons or ())):
         raise InputError(f"--because {untold.pop()} is told by FER+ votes, and there are none; name --ferplus FILE")
@@ -78,7 +93,7 @@ def data_audit(
         if err.is_terminal:
             err.print(Text(f"{text} ..."), style="dim")
 
-    found = audit(faces, model=model, probabilities=probabilities, quick=quick, report=step)
+    found = audit(faces, model=model or DEFAULT_MODEL, probabilities=probabilities, quick=quick, report=step)
     *_, page = write_report(found, faces, out_folder)
     table = plain_table("finding", "", "count")
     for finding in found.findings:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, compose, helper
 
 from mien.errors import InputError
-from mien.lab.export import calibrated, save
+from mien.lab.export import calibrated, marked, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
@@ -54,7 +54,7 @@ def combine(
     graph = _graph([onnx.load(fspath(model)) for model in models], cards)
     card = replace(
         cards[0],
-        name=name,
+        name=marked(name, *(card.name for card in cards)),
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )

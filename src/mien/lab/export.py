@@ -84,7 +84,7 @@ def export(
     model = _graph(trained.classifier)
     probe = probe_image()[None]
     card = Card(
-        name=name + "-trial" * bool(trained.notes) if name else trained.name,
+        name=marked(name or trained.name, trained.name),
         labels=answers(trained.recipe.labels),
         temperatures=(1.0,) * trained.classifier.classes,
         biases=(0.0,) * trained.classifier.classes,
@@ -103,6 +103,12 @@ def export(
     if faces is not None:
         card = calibrated(model, card, faces)
     return save(model, card, Path(out))
+
+
+def marked(name: str, *origins: str) -> str:
+    """The name of a model, which says so where what it is made of is a trial (--limit)."""
+    trial = any(origin.endswith("-trial") for origin in origins)
+    return f"{name}-trial" if trial and not name.endswith("-trial") else name
 
 
 def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequence[Recognizer] = ()) -> Card:

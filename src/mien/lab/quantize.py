@@ -15,7 +15,7 @@ import onnx
 from onnxruntime import quantization
 
 from mien.errors import InputError
-from mien.lab.export import ParityError, calibrated, save
+from mien.lab.export import ParityError, calibrated, marked, save
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer, probe_image
 
@@ -88,7 +88,8 @@ def quantize(
             )
         graph = onnx.load(small)
         probe = Recognizer(save(graph, before, small)).logits(probe_image()[None])[0]
-    card = replace(before, name=name or before.name, precision="int8", probe=tuple(float(v) for v in probe))
+    name = marked(name or before.name, before.name)
+    card = replace(before, name=name, precision="int8", probe=tuple(float(v) for v in probe))
     card = calibrated(graph, card, faces)
     was = calibrated(onnx.load(model), before, faces)  # by the same rows, whatever the file was calibrated on
     lost = _accuracy(was.scores) - _accuracy(card.scores)

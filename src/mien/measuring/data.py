@@ -133,7 +133,7 @@ def _read_folder(root: Path, skip_bad: bool) -> FaceSet:
         for row, (file, (content, image)) in enumerate(_read_pictures(_pictures(root))):
             digest.update(file.relative_to(root).as_posix().encode(errors="surrogateescape") + b"\0" + content)
             try:
-                label = EXPRESSIONS.index(parse(file.absolute().parent.name))
+                label = EXPRESSIONS.index(parse(os.path.basename(os.path.dirname(os.path.abspath(file)))))
             except NotFound as error:
                 image = f"its folder should name an expression: {error}"
             if isinstance(image, str):
@@ -189,7 +189,9 @@ def _read_pictures(files: list[Path]) -> Iterator[tuple[Path, tuple[bytes, np.nd
 
 def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
     """The checksum of an image file, and its face, uint8 (48, 48), or what is wrong with it."""
-    need_file(file, most=_LARGEST_PICTURE)
+    need_file(file)
+    if (size := file.stat().st_size) > _LARGEST_PICTURE:
+        return sha256(str(size).encode()).digest(), f"{size:,} bytes, at most {_LARGEST_PICTURE:,} are read"
     with reading(file):
         content = file.read_bytes()
     checksum = sha256(content).digest()
@@ -229,6 +231,6 @@ def _split_of(file: Path, root: Path) -> str:
     prefix = file.name.partition("_")[0]
     if prefix in SPLITS:
         return prefix
-    above = (root.absolute().name, *file.relative_to(root).parts[:-2])
+    above = (os.path.basename(os.path.abspath(root)), *file.relative_to(root).parts[:-2])
     named = (SPLIT_WORDS[name.lower()] for name in reversed(above) if name.lower() in SPLIT_WORDS)
     return next(named, SPLITS[0])

@@ -1,8 +1,8 @@
 """`FaceSet`: faces with labels, as one value. Knows nothing of the files it is read from."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class FaceSet:
     @property
     def name(self) -> str:
         """The source without the folder that it lies in."""
-        return Path(self.source).absolute().name
+        return os.path.basename(os.path.abspath(self.source))
 
     @property
     def dropped(self) -> int:

@@ -28,8 +28,8 @@ SPLIT_WORDS = {
     "training": SPLITS[0],
     "publictest": SPLITS[1],
     "privatetest": SPLITS[2],
-    "test": UNMARKED,
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), UNMARKED),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
 """The split that a word in a folder's or an array's name means."""
 

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int64
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import FLAT, SIMILAR, Pair, near_twins
-from mien.measuring.noise import FOLDS, cross_validated, doubtful
+from mien.measuring.near import FLAT, SIMILAR, Pair, deviations, near_twins
+from mien.measuring.noise import FOLDS, cross_validated, doubtful, twin_numbers
 from mien.reading.faces import FaceDetector
 from mien.reading.recognizer import Recognizer
 
@@ -115,7 +115,7 @@ def conflicts(faces: FaceSet) -> Finding:
 
 def flat(faces: FaceSet) -> Finding:
     """Images that show nothing."""
-    spread = faces.images.std((1, 2))
+    spread = deviations(faces)
     found = np.flatnonzero(spread < FLAT)
     found = found[np.argsort(spread[found], kind="stable")]
     text = f"Images whose pixels have a standard deviation below {FLAT:g} (of 255): there is nothing to see."
@@ -235,10 +235,12 @@ def doubted(
         how = "The probabilities were given; they should come from a system that did not learn from these rows."
     else:
         index = np.flatnonzero(faces.labels >= 0)
-        sizes = np.bincount(faces.labels[index], minlength=len(EXPRESSIONS))
-        if (sizes > 0).sum() < 2 or sizes[sizes > 0].min() < FOLDS:
-            return f"doubtful labels: that takes two expressions or more, each with {FOLDS} images or more"
-        probabilities = cross_validated(faces.take(index), recognizer)
+        labelled = faces.take(index)
+        different = np.unique(np.stack([labelled.labels, twin_numbers(labelled)]), axis=1)  # copies are one picture
+        _, sizes = np.unique(different[0], return_counts=True)
+        if len(sizes) < 2 or sizes.min() < FOLDS:
+            return f"doubtful labels: that takes two expressions or more, each with {FOLDS} different images or more"
+        probabilities = cross_validated(labelled, recognizer)
         how = (
             f"The probabilities are those of a logistic regression on the logits of {recognizer.name}, {FOLDS} folds, "
             "exact twins in one fold. The network itself leaks where it learned from these images: it agrees with "

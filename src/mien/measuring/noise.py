@@ -1,7 +1,5 @@
 """Labels that a cross-validated classifier doubts: cleanlab's method, by the library. Needs the audit extra."""
 
-import warnings
-
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
@@ -19,7 +17,7 @@ def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray,
     it knows the labels, wrong ones too, and doubts too few.
 
     Args:
-        faces: Labelled rows, `FOLDS` or more of each expression that occurs.
+        faces: Labelled rows, `FOLDS` different images or more of each expression that occurs.
         recognizer: Whose logits to take.
 
     Raises:
@@ -30,22 +28,25 @@ def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray,
         from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     except ImportError as error:
         raise MissingExtra.of("audit", "looking for doubtful labels") from error
-    groups = np.arange(len(faces))
-    for group in faces.twin_groups():
-        groups[group] = group[0]
     logits = np.concatenate([recognizer.logits(faces.images[k : k + 512]) for k in range(0, len(faces), 512)])
     probabilities = np.zeros((len(faces), logits.shape[1]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an expression whose images are all twins: fewer groups than folds
-        probabilities[:, np.unique(faces.labels)] = cross_val_predict(
-            LogisticRegression(max_iter=200),
-            logits.astype(np.float64),
-            faces.labels,
-            groups=groups,
-            cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0),
-            method="predict_proba",
-        )
+    probabilities[:, np.unique(faces.labels)] = cross_val_predict(
+        LogisticRegression(max_iter=200),
+        logits.astype(np.float64),
+        faces.labels,
+        groups=twin_numbers(faces),
+        cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0),
+        method="predict_proba",
+    )
     return probabilities
+
+
+def twin_numbers(faces: FaceSet) -> Int64[np.ndarray, "N"]:
+    """A number for each row, the same for exact twins: the index of the first of them."""
+    numbers = np.arange(len(faces))
+    for group in faces.twin_groups():
+        numbers[group] = group[0]
+    return numbers
 
 
 def doubtful(labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"]) -> Int64[np.ndarray, "k"]:

@@ -56,7 +56,7 @@ def save_npy(faces: FaceSet, folder: str | PathLike[str]) -> list[Path]:
 def array_pairs(path: Path) -> list[tuple[Path, Path, str]]:
     """Image array, label array and split of each pair in a folder, or of one image array."""
     folder = path if path.is_dir() else path.parent
-    stems = {file.stem for file in folder.glob("*.npy")}
+    stems = {file.stem for file in folder.glob("*.npy") if not file.name.startswith(".")}  # as `._X.npy` from a Mac
     ours = {"images", "labels", "splits", "rows"} <= stems  # what `save_npy` wrote, but for votes
     pairs = []
     for stem in [path.stem] if folder != path else ["images"] if ours else sorted(stems):

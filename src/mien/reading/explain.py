@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.errors import InputError
+from mien.errors import InputError, NotFound
 from mien.expressions import Expression
-from mien.reading.recognizer import SIDE, Reading
+from mien.reading.recognizer import SIDE, Reading, check_faces
 
 MASKS = 1500
 GRID = 6  # cells of a mask along a side of the face
@@ -34,7 +34,7 @@ class Predictor(Protocol):
 def occlusion_map(
     predictor: Predictor,
     face: UInt8[np.ndarray, "48 48"],
-    expression: Expression | None = None,
+    expression: Expression | str | None = None,
     *,
     masks: int = MASKS,
     seed: int = 0,
@@ -56,18 +56,22 @@ def occlusion_map(
         it makes the expression more probable.
 
     Raises:
-        InputError: Another number of masks, or the predictor does not know the expression.
+        NotFound: There is no such expression; the closest is suggested.
+        InputError: Another number of masks, no grey face, or the predictor does not know the expression.
 
     Source: RISE (arXiv 1806.07421), here with masks in opposite pairs, a mean grey, and a least-squares slope for
     each pixel in the place of a weighted mean.
     """
     if masks < 2 or masks % 2:
         raise InputError(f"masks should be an even number from 2 on, but is {masks}")
+    check_faces(np.asarray(face)[None])
+    if expression is not None and expression not in tuple(Expression):
+        raise NotFound.named("expression", expression, Expression)
     shown = _masks(masks // 2, seed)
     mean = face.mean(dtype=np.float32)
     covered = np.rint(mean + shown * (face - mean)).astype(np.uint8)
     rows = predictor.probabilities(np.concatenate([face[None], covered]))
-    asked = int(rows[0].argmax()) if expression is None else tuple(Expression).index(expression)
+    asked = int(rows[0].argmax()) if expression is None else tuple(Expression).index(Expression(expression))
     if asked >= rows.shape[1]:
         known = ", ".join(tuple(Expression)[: rows.shape[1]])
         raise InputError(f"the predictor does not know {expression}; name one of {known}")

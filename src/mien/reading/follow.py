@@ -7,6 +7,7 @@ cuts. It knows nothing of files, expressions or identities.
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -65,7 +66,10 @@ class Follower:
 
     def __init__(self, detector: FaceDetector, *, every_s: float = 0.2) -> None:
         self.detector, self.every_s = detector, every_s
-        self._free = detector if isinstance(detector, CenterFace) and detector.side is None else None
+        self._free: CenterFace | None = None
+        if isinstance(detector, CenterFace) and detector.side is None:
+            # A copy, whose side changes with every look: its owner may use it for photos at the same time.
+            self.detector = self._free = copy(detector)
         self.cut = False
         self._known: _Known | None = None
         self._small: UInt8[np.ndarray, "h w"] | None = None
@@ -104,13 +108,9 @@ class Follower:
         searched_s = known.searched_s if known is not None else -math.inf
         thorough = time_s - searched_s >= _AGAIN_S
         side = known.side if known is not None else _LOOKS[0]
-        try:
-            if self._free and not thorough:
-                self._free.side = side
-            faces = self.detector.find(image)
-        finally:
-            if self._free:
-                self._free.side = None  # its owner may use it for photos, too
+        if self._free:
+            self._free.side = None if thorough else side
+        faces = self.detector.find(image)
         if faces:
             smallest = min(face.box[3] for face in faces)
             side = next((s for s in _LOOKS if s >= longest or smallest * s / longest >= _SMALL), _LOOKS[-1])

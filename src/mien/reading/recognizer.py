@@ -244,7 +244,7 @@ class Recognizer:
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
         """
-        _check_faces(faces)
+        check_faces(faces)
         if not len(faces):
             return np.empty((0, len(self.labels)), np.float32)
         try:
@@ -266,7 +266,7 @@ class Recognizer:
         Raises:
             InputError: Not uint8 or not (B, 48, 48).
         """
-        _check_faces(faces)
+        check_faces(faces)
         views = views_of(faces, self.views)
         rows = _softmax(self.logits(np.concatenate(views)) / self._temperatures + self._biases)
         mean: Float32[np.ndarray, "B C"] = rows.reshape(len(views), len(faces), len(self.labels)).mean(0)
@@ -317,7 +317,12 @@ class Recognizer:
         )
 
 
-def _check_faces(faces: object) -> None:
+def check_faces(faces: object) -> None:
+    """Refuse what no network here takes.
+
+    Raises:
+        InputError: Not uint8 or not (B, 48, 48).
+    """
     if not isinstance(faces, np.ndarray) or faces.dtype != np.uint8 or faces.shape[1:] != (SIDE, SIDE):
         came = f"{faces.dtype} {faces.shape}" if isinstance(faces, np.ndarray) else type(faces).__name__
         raise InputError(
