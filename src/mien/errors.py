@@ -35,7 +35,7 @@ class NotFound(MienError, LookupError):
     @classmethod
     def named(cls, kind: str, name: str, known: Iterable[str]) -> "NotFound":
         """The error for an unknown `name`, with the closest known one suggested."""
-        names = list(known)
+        names = [str(each) for each in known]
         close = get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return cls(f"there is no {kind} {name!r}; {hint}known: {', '.join(names) or 'none'}")
