@@ -96,6 +96,13 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["read", "*.nothing"], "*.nothing"),  # a pattern without matches
         (["read", "--views", "five", "x.jpg"], "single, mirror, ten"),
         (["read", "--csv", "faces.xlsx", "x.jpg"], "faces.xlsx"),
+        (["read", "--model", "empty-folder", "x.jpg"], "exported first: mien export empty-folder --out FILE.onnx"),
+        (["read", "--draw", "file.mp4", "file.mp4"], "annotated copies need a folder, and file.mp4 is a file"),
+        (["read", "file.mp4"], "videos are read by mien watch"),
+        (["watch", "photo.jpg", "--rows", "r.csv"], "is no video; pictures are read by: mien read photo.jpg"),
+        (["evaluate", "runs/none", "--data", "x.csv"], "there is no run folder of this name either"),
+        (["evaluate", "mien-small", "--data", "faces"], "it has Training (1 rows); name one with --split"),
+        (["predict", "mien-small", "--data", "faces", "--out", "p.csv"], "name one with --split"),
         (["read", "--csv", "faces.parquet", "x.jpg"], "ends in .csv, but got 'faces.parquet'"),
         (["read", "--parquet", "faces.csv", "x.jpg"], "ends in .parquet, but got 'faces.csv'"),
         (["predict", "mien-small", "--data", "missing.csv", "--out", "p.txt"], "ends in .csv or .npz"),
@@ -122,6 +129,10 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "empty-folder").mkdir()
+    (tmp_path / "file.mp4").write_bytes(b"no video")
+    (tmp_path / "photo.jpg").write_bytes((EXAMPLES / "eileen-collins.jpg").read_bytes())
+    (tmp_path / "faces" / "train" / "happy").mkdir(parents=True)
+    Image.new("L", (48, 48), 90).save(tmp_path / "faces" / "train" / "happy" / "1.png")
     done = mien(*arguments, cwd=tmp_path)
     assert done.returncode in {1, 2}
     assert message in done.stderr

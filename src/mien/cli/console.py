@@ -5,14 +5,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.errors import InputError, MissingExtra
+from mien.errors import InputError, MissingExtra, NotFound
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -33,8 +33,12 @@ Split = Annotated[str, typer.Option("--split", help="Training, PublicTest, Priva
 Views = Annotated[
     str, typer.Option("--views", help="Views of each face: single; mirror, twice the time; ten, ten times the time.")
 ]
+Size = Annotated[
+    int, typer.Option("--size", help="Look for faces at this longer side only, in pixels; 0: as the photo asks.")
+]
+MinScore = Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-Checkpoint = Annotated[str, typer.Option("--checkpoint", help="best or last, for a run folder.")]
+Checkpoint = Annotated[Literal["best", "last"], typer.Option("--checkpoint", help="Which one of a run folder.")]
 
 
 def fail(message: str) -> None:
@@ -104,7 +108,10 @@ def predictor(model: str, checkpoint: str) -> Any:
         return Saved(model)
     from mien.reading.recognizer import load_model
 
-    return load_model(model)
+    try:
+        return load_model(model)
+    except NotFound as error:
+        raise NotFound(f"{error}; there is no run folder of this name either, and no .json") from error
 
 
 def need_lab(purpose: str) -> None:

@@ -10,7 +10,7 @@ from mien.cli.console import FerPlus, SkipBad, err, load_faces, out, plain_table
 
 
 def data_import(
-    source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of images, ...")],
+    source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of train/angry/1.jpg, ..., .npy arrays.")],
     out_folder: Annotated[Path | None, typer.Option("--out", help="Write .npy arrays to this folder.")] = None,
     ferplus: FerPlus = None,
     skip_bad: SkipBad = False,
@@ -43,7 +43,7 @@ def _need_outside(folder: Path | None, source: Path) -> None:
 
 
 def data_audit(
-    source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of images, ...")],
+    source: Annotated[Path, typer.Argument(help="fer2013.csv, a folder of train/angry/1.jpg, ..., .npy arrays.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Write the page, the numbers and the sheets here.")],
     ferplus: FerPlus = None,
     skip_bad: SkipBad = False,

@@ -21,7 +21,7 @@ from mien.cli.console import (
     out,
     predictor,
 )
-from mien.errors import InputError
+from mien.errors import InputError, NotFound
 from mien.expressions import Labels
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's name, an .onnx or .json file, or a run folder.")],
+    model: Annotated[
+        str, typer.Argument(help="A model's name, an .onnx or .json file, a run folder, or a .csv of answers.")
+    ],
     data: Data,
     split: Split = "PublicTest",
     ferplus: FerPlus = None,
@@ -70,6 +72,7 @@ def evaluate(
     asked = None if table else predictor(model, checkpoint)
     # Of Training nothing is left out: the model may know all of it, and twins are looked for there.
     faces = load_faces(data, ferplus, skip_bad, exclude, split)
+    _rows(faces, split)
     if corrupt:
         _corrupted(asked, faces, split, labels, as_json, plots)
         return
@@ -85,6 +88,13 @@ def evaluate(
         from mien.measuring.plots import save_report
 
         save_report(report, plots)
+
+
+def _rows(faces: "FaceSet", split: str) -> "FaceSet":
+    try:
+        return faces.split(split)
+    except NotFound as error:
+        raise NotFound(f"{error}; name one with --split") from error
 
 
 def _corrupted(
@@ -128,6 +138,6 @@ def predict(
     need_other(output, data, model)
     need_writable(output)
     asked = predictor(model, checkpoint)
-    faces = load_faces(data, None, skip_bad).split(split)
+    faces = _rows(load_faces(data, None, skip_bad), split)
     write_predictions(output, faces, ask(asked, faces, views=views))
     out.print(Text(f"{output}: {len(faces):,} rows"))

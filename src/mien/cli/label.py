@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import Json, Model, Views, err, fail, out, printable
+from mien.cli.console import Json, MinScore, Model, Size, Views, err, fail, out, printable
 
 if TYPE_CHECKING:
     from mien.reading.label import Summary
@@ -33,8 +33,8 @@ def label(
     shard_size: Annotated[int, typer.Option("--shard-size", min=0, help="Images a file; 0: 100 to 10,000.")] = 0,
     column: Annotated[str, typer.Option("--column", help="The column with images, in Parquet tables.")] = "",
     views: Views = "single",
-    size: Annotated[int, typer.Option("--size", help="Look for faces at this longer side only, in pixels.")] = 0,
-    min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
+    size: Size = 0,
+    min_score: MinScore = 0.5,
     as_json: Json = False,
 ) -> None:
     """Label millions of images into a folder of Parquet files; run it again to go on after a stop."""

@@ -52,7 +52,10 @@ def _options(
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = None,
 ) -> None:
-    """Reads facial expressions in photos and videos, and trains, measures and exports the networks that do."""
+    """Reads facial expressions in photos and videos, and trains, measures and exports the networks that do.
+
+    --debug, anywhere in a line, shows the traceback of an error.
+    """
 
 
 def main() -> None:

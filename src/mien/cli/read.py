@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mien.cli.console import Json, Model, Views, fail, out, plain_table, printable, progress
+from mien.cli.console import Json, MinScore, Model, Size, Views, fail, out, plain_table, printable, progress
+from mien.errors import FileError
 
 if TYPE_CHECKING:
     from mien.reading.bulk import Failure
@@ -30,8 +31,8 @@ def read(
         Path | None, typer.Option("--explain", help="Write to this folder what of each face the answer rests on.")
     ] = None,
     views: Views = "single",
-    size: Annotated[int, typer.Option("--size", help="Look for faces at this longer side only, in pixels.")] = 0,
-    min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
+    size: Size = 0,
+    min_score: MinScore = 0.5,
 ) -> None:
     """Find the faces in photos and say what each expresses."""
     from mien.reading.bulk import find_photos, read_photos
@@ -49,6 +50,7 @@ def read(
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
     kinds = ((draw, _draw, "annotated copies"), (explain, _explain, "what the answers rest on"))
     pictures = [(folder, make, what) for folder, make, what in kinds if folder is not None]
+    _need_folders({what: folder for folder, _, what in pictures})
     taken = {_place(path) for path in found if pictures and isinstance(path, Path)}
 
     def keep(photo: "Photo", image: Any) -> None:
@@ -100,6 +102,12 @@ class _Told:
             sys.stdout.flush()
         else:
             _add_faces(self.table, result)
+
+
+def _need_folders(folders: dict[str, Path]) -> None:
+    for what, folder in folders.items():
+        if folder.exists() and not folder.is_dir():
+            raise FileError(f"{what} need a folder, and {folder} is a file; name another")
 
 
 def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mien.cli.console import Json, Model, err, fail, out, plain_table
+from mien.cli.console import Json, MinScore, Model, err, fail, out, plain_table
 from mien.errors import Damaged, InputError, MienError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def watch(
     gap: Annotated[str, typer.Option("--gap", help="A face away for no longer keeps its number.")] = "1s",
     smoothing: Annotated[str, typer.Option("--smoothing", help="Time constant of the smoothing; 0: none.")] = "0.3s",
     detect_every: Annotated[str, typer.Option("--detect-every", help="Find faces so often; 0: always.")] = "0.2s",
-    min_score: Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")] = 0.5,
+    min_score: MinScore = 0.5,
     model: Model = "mien-small",
 ) -> None:
     """Read the faces in a video or camera over time; in a live window unless files are asked for.

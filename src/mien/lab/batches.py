@@ -59,7 +59,8 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         try:
             faces.split(chosen)
         except NotFound as error:
-            raise NotFound(f"{error}; or hold out {_SHARE}") from error
+            another = "to choose the epoch, name another (--set protocol.select=NAME)"
+            raise NotFound(f"{error}; {another}, or hold out {_SHARE}") from error
     if recipe.votes and faces.votes is None:
         raise InputError(
             f"recipe {recipe.name!r} learns FER+ votes, but the data has none; name the FER+ file "

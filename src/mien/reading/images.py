@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
+from mimetypes import guess_type
 from os import PathLike
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -151,7 +152,8 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
         file.seek(0)
         what = "is no image of a known format, or its head is damaged" if file.read(1) else "is empty"
         known = ", ".join(dict.fromkeys(FORMATS.values()))
-        raise NotAnImage(f"{name} {what}; expected one of {known}") from error
+        video = "; videos are read by mien watch" if (guess_type(name)[0] or "").startswith("video/") else ""
+        raise NotAnImage(f"{name} {what}; expected one of {known}{video}") from error
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise TooManyPixels(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error

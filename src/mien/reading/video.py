@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from mimetypes import guess_type
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,8 @@ def open_container(name: str) -> Any:
     except (OSError, ValueError, av.FFmpegError) as error:
         if isinstance(error, MienError):
             raise
+        if (guess_type(name)[0] or "").startswith("image/"):
+            raise Damaged(f"{name} is no video; pictures are read by: mien read {name}") from error
         raise FileError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
 
 
