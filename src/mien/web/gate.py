@@ -43,7 +43,7 @@ def check_names(hosts: Collection[str], origins: Collection[str]) -> None:
             raise InputError(f"--allow-host takes a name such as photos.example.org, without a port, but got {host!r}")
     for origin in origins:
         if not _ORIGIN.fullmatch(origin) or origin.endswith("*") or _USUAL_PORT.search(origin):
-            expected = "an origin such as https://example.org, not a wildcard, without a path and the usual port"
+            expected = "an origin such as https://example.org, not a wildcard, without a path or the usual port"
             raise InputError(f"--allow-origin takes {expected}, but got {origin!r}")
 
 
