@@ -51,7 +51,12 @@ class Exported(Predicting):
             ) from error
         _unfold(classifier, norms, torch.from_numpy(faces[:FACES]))
         super().__init__(classifier, file)
-        self.data_sha256 = recognizer.card.data_sha256
+        self._data_sha256 = recognizer.card.data_sha256
+
+    @property
+    def data_sha256(self) -> str:
+        """Checksum of the data set that the network learned from."""
+        return self._data_sha256
 
 
 def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"]) -> Predicting:

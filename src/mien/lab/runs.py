@@ -38,10 +38,7 @@ class Predicting:
 
     Attributes:
         name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
-        data_sha256: Checksum of the data set that it learned from; empty where that is not known.
     """
-
-    data_sha256 = ""
 
     def __init__(self, classifier: Classifier, file: Path, notes: Sequence[str] = ()) -> None:
         self.classifier, self.file, self.notes = classifier, file, list(notes)
@@ -57,6 +54,11 @@ class Predicting:
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B C"]:
         """Probabilities, not calibrated."""
         return metrics.softmax(self.logits(faces))
+
+    @property
+    def data_sha256(self) -> str:
+        """Checksum of the data set that it learned from; empty where that is not known."""
+        return ""
 
     @property
     def checksum(self) -> str:
@@ -83,7 +85,11 @@ class Run(Predicting):
         classifier = load_checkpoint(file)
         limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
         super().__init__(classifier, file, [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1))
-        self.data_sha256 = self._record("environment.json", lambda text: str(parse_json(text)["data_sha256"]))
+
+    @property
+    def data_sha256(self) -> str:
+        """Checksum of the data set that the run learned from."""
+        return self._record("environment.json", lambda text: str(parse_json(text)["data_sha256"]))
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.
