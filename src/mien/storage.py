@@ -36,20 +36,22 @@ def need_folder(path: str | PathLike[str]) -> None:
         raise FileError(f"cannot write {path}: the folder {Path(path).parent} is not there; make it first")
 
 
-def need_writable(path: str | PathLike[str]) -> None:
-    """Refuse a file's place before long work rather than after it. Its folder is made, as `write_whole` does.
+def need_writable(*paths: Path | None) -> None:
+    """Refuse files' places before long work rather than after it. None stands for what was not asked for.
+
+    Folders are made, as `write_whole` does.
 
     Raises:
-        FileError: No file can be written there.
+        FileError: No file can be written to one of them.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=path.parent).close()
-        if path.is_dir():
-            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+    for path in filter(None, paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=path.parent).close()
+            if path.is_dir():
+                raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def need_file(path: str | PathLike[str], *, most: float = math.inf) -> None:

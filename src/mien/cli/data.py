@@ -83,8 +83,7 @@ def data_audit(
             raise NotFound.named("finding", word, REASONS)
     need_other(write_clean, source, ferplus, probabilities)
     _need_outside(out_folder, source)
-    need_writable(out_folder / "index.html")
-    need_writable(write_clean or out_folder / "index.html")
+    need_writable(out_folder / "index.html", write_clean)
     faces = load_faces(source, ferplus, skip_bad)
     if faces.votes is None and (untold := OF_VOTES & set(reasons or ())):
         raise InputError(f"--because {untold.pop()} is told by FER+ votes, and there are none; name --ferplus FILE")

@@ -58,8 +58,7 @@ def evaluate(
     from mien.measuring.evaluation import evaluate_predictions, trained_by
     from mien.storage import need_writable
 
-    if plots is not None:
-        need_writable(plots / ("robustness.png" if corrupt else "confusion.png"))
+    need_writable(plots and plots / ("robustness.png" if corrupt else "confusion.png"))
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
     table = Path(model).suffix == ".csv"

@@ -44,7 +44,7 @@ def read(
     tables = {file: suffix for file, suffix in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
     for file, suffix in tables.items():
         check_form(file, suffix)
-        need_writable(file)
+    need_writable(*tables)
     found = find_photos(paths)
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
