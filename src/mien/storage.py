@@ -26,17 +26,7 @@ def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
         raise InputError(f"expected a file name that ends in {' or '.join(suffixes)}, but got {Path(path).name!r}")
 
 
-def need_folder(path: str | PathLike[str]) -> None:
-    """Refuse a file's place before long work rather than after it.
-
-    Raises:
-        FileError: Its folder is not there.
-    """
-    if not Path(path).parent.is_dir():
-        raise FileError(f"cannot write {path}: the folder {Path(path).parent} is not there; make it first")
-
-
-def need_writable(*paths: Path | None) -> None:
+def need_writable(*paths: str | PathLike[str] | None) -> None:
     """Refuse files' places before long work rather than after it. None stands for what was not asked for.
 
     Folders are made, as `write_whole` does.
@@ -44,7 +34,7 @@ def need_writable(*paths: Path | None) -> None:
     Raises:
         FileError: No file can be written to one of them.
     """
-    for path in filter(None, paths):
+    for path in (Path(path) for path in paths if path is not None):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=path.parent).close()

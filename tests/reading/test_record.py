@@ -42,7 +42,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_at_once(clip: Path, tmp_path: Path) -> None:
-    names = {kind: tmp_path / name for kind, name in
+    folder = tmp_path / "made" / "by it"
+    names = {kind: folder / name for kind, name in
              {"rows": "rows.csv", "out": "out.mp4", "timeline": "timeline.png"}.items()}
     done = mien(clip, *(part for kind, path in names.items() for part in (f"--{kind}", path)), "--json")
     assert done.returncode == 0, done.stderr
@@ -64,7 +65,7 @@ def test_everything_at_once(clip: Path, tmp_path: Path) -> None:
     changed = np.abs(drawn[10].rgb().astype(int) - plain[10].rgb()).max(2) > 60
     assert changed[y + h // 2, x - 3 : x + 4].any()  # the left edge of the box
     assert not (np.abs(drawn[30].rgb().astype(int) - plain[30].rgb()).max(2) > 60).any()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "rows.csv", "timeline.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["out.mp4", "rows.csv", "timeline.png"]
 
 
 def test_the_summary_is_a_table(clip: Path) -> None:
@@ -229,7 +230,7 @@ def test_mistakes_are_one_line(clip: Path, tmp_path: Path) -> None:
         (1, "missing.mp4", [tmp_path / "missing.mp4", "--summary"]),
         (1, "no video", [text, "--rows", tmp_path / "rows.csv"]),
         (1, "camera 63", ["63", "--summary"]),
-        (1, "not there", [clip, "--rows", tmp_path / "none" / "rows.csv"]),
+        (1, "cannot write", [clip, "--rows", text / "rows.csv"]),
         (2, "90s", [clip, "--summary", "--every", "often"]),
         (2, "--rows", [clip, "--summary", "--resume"]),
         (2, "behind a colon", [clip, "--summary", "--start", "1:90"]),
@@ -319,5 +320,5 @@ def test_a_camera_cannot_be_resumed_and_a_clip_has_its_place(clip: Path, tmp_pat
         (tmp_path / f"link{source.suffix}").symlink_to(source)
         with pytest.raises(InputError, match="replace what is read"):
             Outputs(**{kind: tmp_path / f"link{source.suffix}"}).check(str(source))
-    with pytest.raises(FileError, match="not there"):
-        Outputs(timeline=tmp_path / "none" / "t.png").check(str(clip))
+    with pytest.raises(FileError, match="cannot write"):
+        Outputs(timeline=clip / "t.png").check(str(clip))

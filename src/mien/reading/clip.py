@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from mien.errors import FileError, InputError
 from mien.reading.video import need_av, open_container
-from mien.storage import need_folder, need_other
+from mien.storage import need_other, need_writable
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
 """Suffixes of the clips that are written."""
@@ -36,13 +36,13 @@ def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
 
     Raises:
         InputError: Its suffix is none of `CLIPS`, or it is the source itself.
-        FileError: Its folder is not there.
+        FileError: It cannot be written; its folder is made.
     """
     path = Path(path)
     if path.suffix.lower() not in CLIPS:
         raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
     need_other(path, source)
-    need_folder(path)
+    need_writable(path)
 
 
 class ClipWriter:

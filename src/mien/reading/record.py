@@ -16,7 +16,7 @@ from mien.reading.tables import frame_rows
 from mien.reading.timeline import TrackSummary, draw_timeline, summarise
 from mien.reading.tracks import TrackOptions
 from mien.reading.watch import Frame, Watch
-from mien.storage import need_folder, need_other
+from mien.storage import need_other, need_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Outputs:
             check_clip(self.clip, source)
         if self.timeline is not None:
             check_format(self.timeline.suffix)
-            need_folder(self.timeline)
+            need_writable(self.timeline)
         for path in (self.rows, self.timeline):
             need_other(path, source)
         if self.resume and self.rows is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mien.errors import Damaged, FileError, InputError
 from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, check_form, write_table
-from mien.storage import need_file, need_folder, parse_json, write_whole
+from mien.storage import need_file, need_writable, parse_json, write_whole
 
 FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the tables of a video."""
@@ -27,10 +27,10 @@ def check_rows(path: str | PathLike[str]) -> None:
     Raises:
         InputError: Its suffix is none of `FORMS`.
         MissingExtra: Parquet without pyarrow.
-        FileError: Its folder is not there.
+        FileError: It cannot be written; its folder is made.
     """
     check_form(path, *FORMS)
-    need_folder(path)
+    need_writable(path)
 
 
 class RowLog:
