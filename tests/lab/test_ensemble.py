@@ -107,4 +107,4 @@ def test_the_command_line_asks_for_the_data(other: Path, tmp_path: Path) -> None
 
     done = CliRunner().invoke(app, ["export", str(SHIPPED), str(other), "--out", str(tmp_path / "both.onnx")])
     assert isinstance(done.exception, InputError)
-    assert "needs --data FILE" in str(done.exception)
+    assert "name the data: --data FILE" in str(done.exception)

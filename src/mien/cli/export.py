@@ -4,13 +4,16 @@ import logging
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from mien.cli.console import Checkpoint, Exclude, FerPlus, SkipBad, fail, load_faces, need_lab, out
 from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.measuring.faceset import FaceSet
 
 
 class Form(StrEnum):
@@ -50,41 +53,52 @@ def export(
     if data is None and (ferplus or exclude or skip_bad):
         raise InputError("--ferplus, --exclude and --skip-bad are about the data to calibrate on; name it: --data FILE")
     need_lab("exporting")
-    if checkpoint != "best" and any(source.suffix == ".onnx" for source in sources):
-        raise InputError(f"--checkpoint {checkpoint} is for a run folder; an .onnx file holds one network alone")
-    if len(sources) > 1:
-        if data is None or form is not Form.ONNX:
-            raise InputError("an ensemble is made of exported .onnx files, as --form onnx, and needs --data FILE")
-        from mien.lab.ensemble import combine
-
-        path = combine(sources, output, load_faces(data, ferplus, skip_bad, exclude), name=name or "ensemble")
-        out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
-        return
-    (source,) = sources
+    _check_sources(sources, form, checkpoint)
     if form is Form.PAIR:
-        from mien.lab.saved import save
-
         if data is not None or name is not None:
             raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
-        for path in save(source, output, checkpoint=checkpoint):
-            out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
-        return
-    if form is Form.INT8 and data is None:
-        raise InputError("--form int8 looks at Training and other faces; name the data set: --data FILE")
+        from mien.lab.saved import save
+
+        written = list(save(sources[0], output, checkpoint=checkpoint))
+    else:
+        if data is None and (len(sources) > 1 or form is Form.INT8):
+            raise InputError("an ensemble and --form int8 look at Training and other faces; name the data: --data FILE")
+        faces = load_faces(data, ferplus, skip_bad, exclude) if data is not None else None
+        written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
+    for path in written:
+        out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+    if data is None and form is Form.ONNX:
+        fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
+
+
+def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
+    exported = [source for source in sources if source.suffix == ".onnx"]
+    if exported and checkpoint != "best":
+        raise InputError(f"--checkpoint {checkpoint} is for a run folder; an .onnx file holds one network alone")
+    if len(sources) > 1 and form is not Form.ONNX:
+        raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
+    if len(sources) == 1 and exported and form is not Form.INT8:
+        raise InputError(
+            f"{exported[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "
+            "ensemble, and everything else starts from a run folder"
+        )
+
+
+def _write_onnx(
+    sources: list[Path], output: Path, faces: "FaceSet | None", form: Form, checkpoint: str, name: str | None
+) -> Path:
+    from mien.lab.ensemble import combine
     from mien.lab.export import export as write
     from mien.lab.quantize import quantize
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
-
-    faces = load_faces(data, ferplus, skip_bad, exclude) if data is not None else None
-    if form is Form.INT8 and faces is not None:
-        with TemporaryDirectory() as folder:
-            plain = source if source.suffix == ".onnx" else Path(folder) / "plain.onnx"
-            if plain is not source:
-                write(source, plain, checkpoint=checkpoint, name=name)
-            path = quantize(plain, output, faces, name=name)
-    else:
-        path = write(source, output, faces=faces, checkpoint=checkpoint, name=name)
-    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
-    if faces is None:
-        fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
+    if faces is not None and len(sources) > 1:
+        return combine(sources, output, faces, name=name or "ensemble")
+    (source,) = sources
+    if faces is None or form is Form.ONNX:
+        return write(source, output, faces=faces, checkpoint=checkpoint, name=name)
+    if source.suffix == ".onnx":
+        return quantize(source, output, faces, name=name)
+    with TemporaryDirectory() as folder:
+        plain = write(source, Path(folder) / "plain.onnx", checkpoint=checkpoint, name=name)
+        return quantize(plain, output, faces, name=name)

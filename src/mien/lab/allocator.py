@@ -19,7 +19,7 @@ def kept_memory() -> Iterator[None]:
     C library is another, nothing changes.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "malloc_trim"):
+    if library is None or not hasattr(library, "malloc_trim"):
         yield
         return
     library.mallopt(_MMAP_MAX, 0)
