@@ -5,6 +5,7 @@ The tolerance is 1e-4: Keras and torch add up the same numbers in other orders.
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mien.lab import keras_defaults
-from mien.lab.networks import NETWORKS, count_parameters, inherit, residual_net
+from mien.lab.networks import NETWORKS, count_parameters, inherit, mien_small, paul, residual_net, resnet18, vgg
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOTALS = {"workshop": 2_787_015, "alexnet": 41_462_727, "paul": 9_014_727}
@@ -157,6 +158,11 @@ def test_every_network_gives_seven_logits(name: str) -> None:
     assert logits.isfinite().all()
 
 
+def deeper() -> nn.Sequential:
+    """`mien_small` with two blocks a stage."""
+    return residual_net((32, 64, 128, 256), (2, 2, 2, 2), stem_stride=2)
+
+
 def warmed(network: nn.Sequential) -> nn.Sequential:
     """With moving statistics of its own, as after training."""
     with torch.no_grad():
@@ -164,9 +170,11 @@ def warmed(network: nn.Sequential) -> nn.Sequential:
     return network.eval()
 
 
-@pytest.mark.parametrize(("name", "elder"), [("mien-small", "mien-small"), ("mien-base", "mien-small"), ("vgg", "vgg")])
-def test_a_network_that_inherits_answers_as_its_elder(name: str, elder: str) -> None:
-    given, network = warmed(NETWORKS[elder]()), NETWORKS[name]().eval()
+@pytest.mark.parametrize(("build", "elder"), [(mien_small, mien_small), (deeper, mien_small), (vgg, vgg)])
+def test_a_network_that_inherits_answers_as_its_elder(
+    build: Callable[[], nn.Sequential], elder: Callable[[], nn.Sequential]
+) -> None:
+    given, network = warmed(elder()), build().eval()
     inherit(network, given, 7)
     with torch.no_grad():
         torch.testing.assert_close(network(IMAGES), given(IMAGES), rtol=1e-5, atol=1e-5)
@@ -191,7 +199,9 @@ def test_the_body_and_the_shared_outputs_are_inherited(shared: int) -> None:
         torch.testing.assert_close(network(IMAGES), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "elder"), [("mien-small", "mien-base"), ("resnet18", "mien-small"), ("paul", "vgg")])
-def test_networks_that_do_not_fit_inherit_nothing(name: str, elder: str) -> None:
+@pytest.mark.parametrize(("build", "elder"), [(mien_small, deeper), (resnet18, mien_small), (paul, vgg)])
+def test_networks_that_do_not_fit_inherit_nothing(
+    build: Callable[[], nn.Sequential], elder: Callable[[], nn.Sequential]
+) -> None:
     with pytest.raises(ValueError, match="no (place for the )?weights"):
-        inherit(NETWORKS[name](), NETWORKS[elder](), 7)
+        inherit(build(), elder(), 7)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from mien.expressions import Labels
 from mien.lab.batches import FaceData, divide
 from mien.lab.callbacks import moving_average
 from mien.lab.module import Classifier
+from mien.lab.networks import NETWORKS, residual_net
 from mien.lab.runs import Run
 from mien.lab.saved import save
 from mien.lab.training import TrainOptions, check_start, train
@@ -476,11 +478,12 @@ def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSe
         train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[other], resume=True)
 
 
-@pytest.mark.parametrize("network", ["mien-small", "mien-base"])
+@pytest.mark.parametrize("network", ["mien-small", "deeper"])
 def test_a_run_begins_with_the_weights_of_another(
-    finished: Path, small_faces: FaceSet, tmp_path: Path, network: str
+    finished: Path, small_faces: FaceSet, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a learning rate of next to nothing the network still answers as the one that it began with."""
+    monkeypatch.setitem(NETWORKS, "deeper", partial(residual_net, (32, 64, 128, 256), (2, 2, 2, 2), stem_stride=2))
     before = Run(finished)
     given, weights = save(finished, tmp_path / "given.json")
     recipe = dataclasses.replace(before.recipe, network=network, epochs=1, ema=0.0, optimizer=SGD(lr=1e-12))

@@ -92,11 +92,6 @@ def mien_small(outputs: int = 7) -> nn.Sequential:
     return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
 
 
-def mien_base(outputs: int = 7) -> nn.Sequential:
-    """`mien_small` with two blocks a stage: 2,796,263 parameters with 7 outputs, 78 million multiply-adds."""
-    return residual_net((32, 64, 128, 256), (2, 2, 2, 2), stem_stride=2, outputs=outputs)
-
-
 def resnet18(outputs: int = 7) -> nn.Sequential:
     """ResNet-18 at full 48 px: 11,171,271 parameters with 7 outputs, 1.25 billion multiply-adds."""
     return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, outputs=outputs)
@@ -107,19 +102,34 @@ def resnet18_se(outputs: int = 7) -> nn.Sequential:
     return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, squeeze=True, outputs=outputs)
 
 
-def vgg(outputs: int = 7) -> nn.Sequential:
-    """Ten convolutions with batch norm in five blocks, then one linear layer.
+def vgg_net(blocks: Sequence[tuple[int, int]], *, dropout: float = 0.0, outputs: int = 7) -> nn.Sequential:
+    """A VGG: 3x3 convolutions with batch norm, each block halved by max pooling, then one linear layer.
 
-    Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel), widened.
+    Args:
+        blocks: Channels and convolutions of each block.
+        dropout: Share of the values that is blanked after each block.
+        outputs: Rows of the last layer.
+
+    Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel).
     """
     layers: list[nn.Module] = []
     channels = 1
-    for width, depth in ((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)):
+    for width, depth in blocks:
         for _ in range(depth):
             layers += [*conv_norm(channels, width), nn.ReLU(inplace=True)]
             channels = width
-        layers += [nn.MaxPool2d(2), nn.Dropout(0.2)]
+        layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
+
+
+def vgg(outputs: int = 7) -> nn.Sequential:
+    """Ten convolutions at full 48 px: the source's net, widened."""
+    return vgg_net(((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)), dropout=0.2, outputs=outputs)
+
+
+def vgg_small(outputs: int = 7) -> nn.Sequential:
+    """Eight convolutions at full 48 px: 1,755,495 parameters with 7 outputs, 117 million multiply-adds."""
+    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), outputs=outputs)
 
 
 def workshop() -> nn.Sequential:
@@ -229,10 +239,10 @@ def count_parameters(network: nn.Module) -> int:
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": mien_small,
-    "mien-base": mien_base,
     "resnet18": resnet18,
     "resnet18-se": resnet18_se,
     "vgg": vgg,
+    "vgg-small": vgg_small,
     "workshop": workshop,
     "alexnet": alexnet,
     "paul": paul,
