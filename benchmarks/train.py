@@ -36,7 +36,6 @@ def worker(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from mien.lab.allocator import kept_memory
     from mien.lab.batches import FaceData
     from mien.lab.module import Classifier
     from mien.lab.spread import WholeBatchNorms
@@ -67,8 +66,7 @@ def worker(options: argparse.Namespace) -> None:
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
         num_sanity_val_steps=0,
     )  # fmt: skip
-    with kept_memory():
-        trainer.fit(Classifier(recipe), datamodule=FaceData(replace(faces, splits=roles), recipe))
+    trainer.fit(Classifier(recipe), datamodule=FaceData(replace(faces, splits=roles), recipe))
     if trainer.is_global_zero:
         print(options.steps * recipe.batch / (ends[-1] - ends[WARM - 1]))
     if torch.distributed.is_initialized():  # else gloo's threads may abort the process as it ends

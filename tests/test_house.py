@@ -56,7 +56,6 @@ FLOORS = {
     "measuring.findings": 6,
     "measuring.audit": 7,
     "measuring.audit_page": 8,
-    "lab.allocator": 2,
     "lab.keras_defaults": 2,
     "lab.augment": 3,
     "lab.networks": 3,

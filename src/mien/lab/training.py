@@ -25,7 +25,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
-from mien.lab.allocator import kept_memory
 from mien.lab.batches import HELD_OUT, FaceData, divide, validation_split
 from mien.lab.callbacks import EpochBar, History, callbacks
 from mien.lab.exported import FACES, open_trained
@@ -157,13 +156,12 @@ def train(
     if elder:
         begin_with(classifier, elder)
     try:
-        with kept_memory():
-            trainer.fit(
-                classifier,
-                datamodule=data,
-                ckpt_path=last if resume and last.exists() else None,
-                weights_only=True,
-            )
+        trainer.fit(
+            classifier,
+            datamodule=data,
+            ckpt_path=last if resume and last.exists() else None,
+            weights_only=True,
+        )
     except SystemExit:  # what Lightning makes of Ctrl-C
         if not trainer.interrupted:
             raise
