@@ -62,7 +62,7 @@ def export(
         written = list(save(sources[0], output, checkpoint=checkpoint))
     else:
         if data is None and (len(sources) > 1 or form is Form.INT8):
-            raise InputError("an ensemble and --form int8 look at Training and other faces; name the data: --data FILE")
+            raise InputError("an ensemble and --form int8 are calibrated and scored; name the data: --data FILE")
         faces = load_faces(data, ferplus, skip_bad, exclude) if data is not None else None
         written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
     for path in written:
