@@ -109,3 +109,10 @@ def test_a_card_tells_what_scaling_does_to_accuracy() -> None:
     calibration = own.scores["calibration"] | measured
     text = card.text(replace(own, scores=own.scores | {"calibration": calibration}), path)
     assert "is 51.25%,\n  and without any scaling 25.00%." in text
+
+
+def test_a_card_tells_which_trainings_came_one_after_the_other() -> None:
+    card, path = script("model_card", "tools"), model_files()["mien-small"]
+    own = card.Recognizer(path).card
+    text = card.text(replace(own, trainings=("first: 5 epochs, seed 1", "second: 6 epochs, seed 2")), path)
+    assert "from the weights before: first: 5 epochs, seed 1; then second: 6 epochs, seed 2\n" in text

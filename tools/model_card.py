@@ -100,17 +100,24 @@ True expression by row, answer by column (single view, all rows):
 
 
 def _recipes(card: Card) -> str:
-    """The recipe in a line; of an ensemble, those of its members with what each reaches alone."""
-    made = [(Recipe.from_json(card.recipe), None)]
+    """The recipe in a line, and the trainings where there were several; of an ensemble, those of its members with what
+    each reaches alone.
+    """
+    made = [(Recipe.from_json(card.recipe), None, card.trainings)]
     if members := card.scores.get("members"):
-        made = [(Recipe.from_json(json.dumps(member["recipe"])), member["accuracy"]) for member in members]
+        made = [
+            (Recipe.from_json(json.dumps(member["recipe"])), member["accuracy"], member.get("trainings", []))
+            for member in members
+        ]
     lines = []
-    for recipe, accuracy in made:
+    for recipe, accuracy, trainings in made:
         used = {name: getattr(recipe, name) for name in ("mixup", "cutmix", "distil")}
         changes = [f"{name} {value:g}" for name, value in used.items() if value]
         parts = [f"{recipe.epochs} epochs", f"batch {recipe.batch}", f"seed {recipe.seed}", *changes]
         alone = "" if accuracy is None else f"; alone {accuracy:.2%}"
         lines.append(f"- Recipe `{recipe.name}`: {', '.join(parts)}{alone}")
+        if len(trainings) > 1:
+            lines.append(f"  - one after the other, each from the weights before: {'; then '.join(trainings)}")
     return "\n".join(lines)
 
 

@@ -64,6 +64,8 @@ def test_its_card_names_the_members(other: Path, faces: FaceSet, tmp_path: Path)
     accuracy = shipped.scores["PublicTest"]["single view, all"]["accuracy"]
     assert [member["accuracy"] for member in card.scores["members"]] == [accuracy, None]  # the other was not calibrated
     assert [member["recipe"] for member in card.scores["members"]] == [json.loads(c.recipe) for c in (shipped, second)]
+    assert card.trainings == ()
+    assert card.scores["members"][1]["trainings"] == list(second.trainings) == ["mien-small: 1 epochs, seed 0"]
 
 
 def test_what_was_fitted_to_the_members_is_fitted_anew_for_its_honest_scores(

@@ -36,6 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_float_model_answers_as_the_run_it_came_from(run: Path, tmp_path: Path) -> None:
     network = Exported(export(run, tmp_path / "model.onnx"), FACES)
     np.testing.assert_allclose(network.logits(FACES), Run(run).logits(FACES), atol=1e-4)
+    assert network.trainings == Run(run).trainings == ["mien-small: 2 epochs, seed 0"]
     with torch.no_grad():
         learning = network.classifier.train()(torch.from_numpy(FACES)).numpy()
     np.testing.assert_allclose(learning, Run(run).logits(FACES), atol=0.1)  # a batch tells what the norms were given

@@ -25,7 +25,8 @@ def untrained(recipe: str, folder: Path) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     state = {"state_dict": classifier.state_dict(), "recipe": classifier.recipe.to_json()}
     torch.save(state, folder / "checkpoints" / "best.ckpt")
-    (folder / "environment.json").write_text('{"options": {"limit": 1}}')
+    trainings = ["first: 5 epochs, seed 1", f"{recipe}: {RECIPES[recipe].epochs} epochs, seed 0"]
+    (folder / "environment.json").write_text(json.dumps({"options": {"limit": 1}, "trainings": trainings}))
     return folder
 
 
@@ -43,6 +44,7 @@ def test_the_loaded_network_is_the_saved_one(pair: Path, small_faces: FaceSet) -
     run, saved = Run(pair.parent / "run"), Saved(pair)
     assert saved.name == "paul"
     assert saved.recipe == run.recipe
+    assert saved.trainings == run.trainings == ["first: 5 epochs, seed 1", "paul: 100 epochs, seed 0"]
     assert np.array_equal(saved.logits(small_faces.images[:5]), run.logits(small_faces.images[:5]))
 
 

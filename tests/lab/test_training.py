@@ -492,6 +492,8 @@ def test_a_run_begins_with_the_weights_of_another(
     assert (run.probabilities(images).argmax(1) == before.probabilities(images).argmax(1)).mean() > 0.9
     record = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert record["start_from"] == sha256(weights.read_bytes()).hexdigest()
+    elder = f"{before.recipe.title}: {before.recipe.epochs} epochs, seed {before.recipe.seed}"
+    assert run.trainings == record["trainings"] == [elder, f"{recipe.title}: 1 epochs, seed {recipe.seed}"]
     with pytest.raises(InputError, match="begun with other weights.*--start-from"):
         train(recipe, small_faces, tmp_path / "run", resume=True)
 

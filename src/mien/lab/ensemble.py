@@ -55,6 +55,7 @@ def combine(
     card = replace(
         cards[0],
         name=marked(name, *(card.name for card in cards)),
+        trainings=(),
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )
@@ -72,6 +73,7 @@ def _member(card: Card) -> dict[str, Any]:
         "precision": card.precision,
         "accuracy": score.get("accuracy"),
         "recipe": json.loads(card.recipe),
+        "trainings": card.trainings,
         "data_sha256": card.data_sha256,
     }
 

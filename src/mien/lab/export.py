@@ -94,6 +94,7 @@ def export(
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
         licence=LICENCE,
         data_sha256=trained.data_sha256,
+        trainings=tuple(trained.trainings),
     )
     with TemporaryDirectory() as folder:
         recognizer = Recognizer(save(model, card, Path(folder) / "model.onnx"))

@@ -50,7 +50,7 @@ class Exported(Predicting):
                 f"({error}); of an ensemble name a member, of another network the run folder"
             ) from error
         _unfold(classifier, norms, torch.from_numpy(faces[:FACES]))
-        super().__init__(classifier, file)
+        super().__init__(classifier, file, trainings=recognizer.card.trainings)
         self._data_sha256 = recognizer.card.data_sha256
 
     @property

@@ -35,14 +35,19 @@ class Predicting:
         classifier: The network.
         file: Where its weights are from.
         notes: What a report on it must say: that it is a trial.
+        trainings: As the attribute; the recipe's alone where nothing else is known.
 
     Attributes:
         name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
+        trainings: How the weights came to be, in words, from the training that began with none on (--start-from).
     """
 
-    def __init__(self, classifier: Classifier, file: Path, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, classifier: Classifier, file: Path, notes: Sequence[str] = (), trainings: Sequence[str] = ()
+    ) -> None:
         self.classifier, self.file, self.notes = classifier, file, list(notes)
         self.recipe = classifier.recipe
+        self.trainings = list(trainings) or [training(self.recipe)]
         self.name = self.recipe.title + "-trial" * bool(notes)
 
     @torch.inference_mode()
@@ -84,7 +89,9 @@ class Run(Predicting):
         file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         classifier = load_checkpoint(file)
         limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
-        super().__init__(classifier, file, [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1))
+        trainings = self._record("environment.json", lambda text: list(map(str, parse_json(text).get("trainings", []))))
+        notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
+        super().__init__(classifier, file, notes, trainings)
 
     @property
     def data_sha256(self) -> str:
@@ -117,6 +124,12 @@ class Run(Predicting):
             raise FileError(f"cannot read {path}: {error.strerror}; a run folder has to be whole") from error
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise Damaged(f"{path} is damaged ({error!r}); put a copy in its place, or train again") from error
+
+
+def training(recipe: Recipe, teachers: Sequence[Predicting] = ()) -> str:
+    """One training in words, as records and cards name it."""
+    taught = " and ".join(f"{teacher.recipe.title} (seed {teacher.recipe.seed})" for teacher in teachers)
+    return f"{recipe.title}: {recipe.epochs} epochs, seed {recipe.seed}" + f", taught by {taught}" * bool(taught)
 
 
 def need_plain_archive(path: str | PathLike[str]) -> None:

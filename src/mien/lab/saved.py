@@ -48,7 +48,8 @@ class Saved(Predicting):
             )
         weights = Path(path).with_name(architecture["weights"])
         _load_weights(classifier, weights, recipe.title)
-        super().__init__(classifier, weights, [str(note) for note in architecture["notes"]])
+        notes, trainings = (list(map(str, architecture[key])) for key in ("notes", "trainings"))
+        super().__init__(classifier, weights, notes, trainings)
 
 
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:
@@ -74,6 +75,7 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
     architecture = {
         "format": FORMAT,
         "notes": trained.notes,
+        "trainings": trained.trainings,
         "recipe": json.loads(classifier.recipe.to_json()),
         "labels": list(answers(classifier.recipe.labels)),
         "weights": weights.name,
@@ -101,10 +103,11 @@ def _read_architecture(path: Path) -> dict[str, Any]:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise Damaged(f"{path} is no JSON: {error}") from error
-    known = {"format": str, "recipe": dict, "weights": str, "layers": list, "notes": list}
+    known = {"format": str, "recipe": dict, "weights": str, "layers": list, "notes": list, "trainings": list}
     if not isinstance(architecture, dict) or architecture.get("format") != FORMAT:
         raise Damaged(f"{path} is no architecture of this package; make one with: mien export RUN --form json+weights")
-    architecture.setdefault("notes", [])  # older files have none
+    for key in ("notes", "trainings"):  # older files have none
+        architecture.setdefault(key, [])
     if wrong := [key for key, kind in known.items() if not isinstance(architecture.get(key), kind)]:
         raise Damaged(f"{path} lacks {', '.join(wrong)}, or holds something else there; export the run again")
     if Path(architecture["weights"]).name != architecture["weights"]:

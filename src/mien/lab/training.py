@@ -30,7 +30,7 @@ from mien.lab.callbacks import EpochBar, History, callbacks
 from mien.lab.exported import FACES, open_trained
 from mien.lab.module import Classifier, check_recipe
 from mien.lab.networks import inherit
-from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint
+from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint, training
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
@@ -142,6 +142,7 @@ def train(
             "processes": spread.processes,
             "teachers": [teacher.checksum for teacher in learned],
             "start_from": elder and elder.checksum,
+            "trainings": [*(elder.trainings if elder else []), training(recipe, learned)],
         },
     }
     if is_first_process():

@@ -80,6 +80,8 @@ class Card:
         data_sha256: Checksum of the data set that it learned from.
         probe: Logits of `probe_image`, by which any machine can check that it computes the same.
         precision: "float32", or "int8": weights and activations in 8 bits.
+        trainings: In words, the trainings that made the weights, first to last; none in older files and ensembles,
+            whose members' stand in the scores.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Card:
     data_sha256: str
     probe: tuple[float, ...]
     precision: str = "float32"
+    trainings: tuple[str, ...] = ()
 
     @property
     def tolerance(self) -> float:
@@ -114,6 +117,7 @@ class Card:
             "data_sha256": self.data_sha256,
             "probe": json.dumps(self.probe),
             "precision": self.precision,
+            "trainings": json.dumps(self.trainings),
         }
 
     @classmethod
@@ -141,6 +145,7 @@ class Card:
                 data_sha256=metadata["data_sha256"],
                 probe=tuple(float(v) for v in parse_json(metadata["probe"])),
                 precision=metadata.get("precision", "float32"),
+                trainings=tuple(str(v) for v in parse_json(metadata.get("trainings", "[]"))),
             )
             json.dumps(card.scores, allow_nan=False)  # the server passes them on
         except (KeyError, ValueError, TypeError, OverflowError) as error:
