@@ -393,6 +393,13 @@ _ALL = (
         epochs=78,
         seed=0,
     ),
+    replace(
+        _STUDENT,
+        name="vgg-small-student",
+        network="vgg-small",
+        summary="vgg-small once more, from the weights of a trained one and the answers of others",
+        seed=7,
+    ),
     Recipe(
         name="workshop",
         network="workshop",
