@@ -88,8 +88,12 @@ class Run(Predicting):
         self.folder = Path(folder)
         file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         classifier = load_checkpoint(file)
-        limit = self._record("environment.json", lambda text: float(parse_json(text)["options"]["limit"]))
-        trainings = self._record("environment.json", lambda text: list(map(str, parse_json(text).get("trainings", []))))
+
+        def known(text: str) -> tuple[float, list[str]]:
+            record = parse_json(text)
+            return float(record["options"]["limit"]), list(map(str, record.get("trainings", [])))
+
+        limit, trainings = self._record("environment.json", known)
         notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
         super().__init__(classifier, file, notes, trainings)
 
