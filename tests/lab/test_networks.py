@@ -16,7 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from mien.lab import keras_defaults
-from mien.lab.networks import NETWORKS, count_parameters, inherit, mien_small, paul, residual_net, resnet18, vgg
+from mien.lab.networks import (
+    NETWORKS,
+    count_parameters,
+    inherit,
+    mien_small,
+    paul,
+    residual_net,
+    resnet18,
+    vgg,
+    vgg_net,
+    vgg_slim,
+    vgg_small,
+)
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOTALS = {"workshop": 2_787_015, "alexnet": 41_462_727, "paul": 9_014_727}
@@ -188,6 +200,29 @@ def test_squeezing_blocks_that_are_new_begin_as_identities() -> None:
         torch.testing.assert_close(network(IMAGES), given(IMAGES), rtol=1e-5, atol=1e-5)
 
 
+def test_a_narrower_network_inherits_the_channels_that_matter() -> None:
+    given, network = warmed(vgg_net(((8, 1), (16, 2)))), vgg_net(((4, 1), (8, 2))).eval()
+    for norm, alive in zip((layer for layer in given if isinstance(layer, nn.BatchNorm2d)), (4, 8, 8), strict=True):
+        silent = torch.randperm(norm.num_features)[alive:]
+        norm.weight.data[silent] = norm.bias.data[silent] = 0
+    before = copy.deepcopy(given.state_dict())
+    inherit(network, given, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(network(IMAGES), given(IMAGES), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+
+
+def test_a_trimmed_network_does_not_look_at_the_edge() -> None:
+    network, whole = warmed(vgg_net(((8, 1), (16, 2)), trim=4)), vgg_net(((8, 1), (16, 2))).eval()
+    framed = torch.rand_like(IMAGES)
+    framed[..., 4:-4, 4:-4] = IMAGES[..., 4:-4, 4:-4]
+    inherit(whole, network, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(network(framed), network(IMAGES))
+        torch.testing.assert_close(whole(IMAGES[..., 4:-4, 4:-4]), network(IMAGES))
+        assert not torch.allclose(whole(framed), whole(IMAGES))
+
+
 @pytest.mark.parametrize("shared", [0, 7])
 def test_the_body_and_the_shared_outputs_are_inherited(shared: int) -> None:
     given, network = warmed(NETWORKS["mien-small"]()), NETWORKS["mien-small"](outputs=17).eval()
@@ -199,7 +234,9 @@ def test_the_body_and_the_shared_outputs_are_inherited(shared: int) -> None:
         torch.testing.assert_close(network(IMAGES), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("build", "elder"), [(mien_small, deeper), (resnet18, mien_small), (paul, vgg)])
+@pytest.mark.parametrize(
+    ("build", "elder"), [(mien_small, deeper), (resnet18, mien_small), (paul, vgg), (vgg_small, vgg_slim)]
+)
 def test_networks_that_do_not_fit_inherit_nothing(
     build: Callable[[], nn.Sequential], elder: Callable[[], nn.Sequential]
 ) -> None:

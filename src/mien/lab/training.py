@@ -99,8 +99,8 @@ def train(
         out: The run folder. It must be new or empty, unless `resume`.
         options: Devices, nodes, precision, share of the data.
         teachers: Whose answers a recipe with `distil` learns: run folders, saved pairs (.json), models (.onnx, names).
-        start_from: One of these, whose weights the network begins with (fine-tuning). It is of the same network, or of
-            one that lacks some of its residual blocks. A head for other labels or votes begins anew.
+        start_from: One of these, whose weights the network begins with (fine-tuning). It is of the same network, of
+            one that lacks some of its residual blocks, or of a wider VGG. A head for other labels or votes begins anew.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
         progress: Show a progress bar.
         begin: Called once before the first step.
@@ -192,7 +192,8 @@ def begin_with(classifier: Classifier, elder: Predicting) -> None:
     except ValueError as error:
         raise InputError(
             f"network {classifier.recipe.network!r} cannot begin with the weights of {given.recipe.network!r} in "
-            f"{elder.file}: {error}; name a run of the same network, or of a shallower one of the same widths"
+            f"{elder.file}: {error}; name a run of the same network, of a shallower one of the same widths, or of a "
+            "wider VGG"
         ) from error
 
 
