@@ -10,13 +10,17 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
+from typer.testing import CliRunner
+
+from mien.cli import app
 from mien.errors import InputError
-from mien.lab.ensemble import combine
+from mien.lab.ensemble import combine, take_member
 from mien.lab.export import save
+from mien.lab.exported import Exported
 from mien.lab.quantize import quantize
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.reading.recognizer import Recognizer, model_files
+from mien.reading.recognizer import Recognizer, load_model, model_files
 from mien.recipes import Protocol, Recipe
 
 SHIPPED = model_files()["mien-small"]
@@ -82,6 +86,49 @@ def test_what_was_fitted_to_the_members_is_fitted_anew_for_its_honest_scores(
     assert expected.items() <= card.scores["calibration"].items()
 
 
+def test_a_member_comes_out_as_it_went_in(other: Path, faces: FaceSet, tmp_path: Path) -> None:
+    both = combine([SHIPPED, other], tmp_path / "both.onnx", faces, name="both")
+    for number, source in enumerate((SHIPPED, other), 1):
+        given, taken = Recognizer(source), Recognizer(take_member(both, number, tmp_path / "taken.onnx"))
+        np.testing.assert_array_equal(taken.logits(faces.images), given.logits(faces.images))
+        np.testing.assert_allclose(taken.probabilities(faces.images), given.probabilities(faces.images), atol=1e-6)
+        for kept in ("name", "labels", "recipe", "licence", "data_sha256", "precision", "trainings"):
+            assert getattr(taken.card, kept) == getattr(given.card, kept), kept
+        assert (taken.card.scores, taken.card.threshold) == ({}, 0)
+        assert taken.self_test() == 0
+    again = Exported(tmp_path / "taken.onnx", faces.images)  # ready to be trained further
+    assert again.trainings == ["mien-small: 1 epochs, seed 0"]
+
+
+def test_the_networks_of_the_ensemble_that_ships_can_be_had(faces: FaceSet, tmp_path: Path) -> None:
+    whole, found = load_model("mien-base"), []
+    for number in range(1, len(whole.card.scores["members"]) + 1):
+        done = CliRunner().invoke(
+            app, ["export", "mien-base", "--member", str(number), "--out", str(tmp_path / "m.onnx"), "--name", "mine"]
+        )
+        assert done.exit_code == 0, done.output
+        found.append(Recognizer(tmp_path / "m.onnx").probabilities(faces.images))
+        assert (Recognizer(tmp_path / "m.onnx").name, Recognizer(tmp_path / "m.onnx").self_test()) == ("mine", 0)
+    assert np.abs(np.mean(found, 0) - metrics.softmax(whole.logits(faces.images))).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("model", "number", "said"),
+    [("mien-base", 9, "a member 9, but .* 1 mien-small; 2 "), ("mien-small", 1, "one network alone")],
+)
+def test_a_member_that_is_not_there_is_refused(model: str, number: int, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        take_member(model, number, tmp_path / "taken.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [["mien-small"], ["--form", "int8"], ["--data", "x.csv"], ["--checkpoint", "last"]])
+def test_taking_a_member_takes_no_other_options(more: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["export", "mien-base", "--member", "1", "--out", str(tmp_path / "m.onnx"), *more])
+    assert isinstance(done.exception, InputError)
+    assert "--member goes with one ensemble" in str(done.exception)
+
+
 def test_an_ensemble_is_quantised_by_its_members(other: Path, faces: FaceSet, tmp_path: Path) -> None:
     both = combine([other, other], tmp_path / "both.onnx", faces)
     with pytest.raises(InputError, match="holds 2; quantise each"):
@@ -103,10 +150,6 @@ def test_one_model_is_no_ensemble(faces: FaceSet, tmp_path: Path) -> None:
 
 
 def test_the_command_line_asks_for_the_data(other: Path, tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from mien.cli import app
-
     done = CliRunner().invoke(app, ["export", str(SHIPPED), str(other), "--out", str(tmp_path / "both.onnx")])
     assert isinstance(done.exception, InputError)
     assert "name the data: --data FILE" in str(done.exception)

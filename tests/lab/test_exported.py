@@ -73,7 +73,7 @@ def test_training_goes_on_from_the_model_that_ships(small_faces: FaceSet, tmp_pa
 
 
 def test_ensembles_and_other_networks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not one network.*of an ensemble name a member"):
+    with pytest.raises(InputError, match="not one network.*--member 1 --out"):
         Exported("mien-base", FACES)
     with pytest.raises(NotFound, match="mien-smal"):
         Exported("mien-smal", FACES)

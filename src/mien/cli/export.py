@@ -26,7 +26,8 @@ class Form(StrEnum):
 
 def export(
     sources: Annotated[
-        list[Path], typer.Argument(help="A run folder; for int8 also an exported .onnx file; several for an ensemble.")
+        list[Path],
+        typer.Argument(help="A run folder; for int8 also an exported .onnx file; several of these for an ensemble."),
     ],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[
@@ -37,13 +38,17 @@ def export(
     checkpoint: Checkpoint = "best",
     name: Annotated[str | None, typer.Option("--name", help="The model's name, instead of the recipe's.")] = None,
     form: Annotated[Form, typer.Option("--form", help="What to write.")] = Form.ONNX,
+    member: Annotated[
+        int | None, typer.Option("--member", min=1, help="Take this network, from 1 on, out of an ensemble.")
+    ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Write a run as one ONNX file, checked against torch, with calibration and scores inside.
 
     --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
-    .onnx files become one whose answer is the mean of theirs; that needs --data too.
+    .onnx files become one whose answer is the mean of theirs; that needs --data too. --member takes one of them out of
+    such a file (or a model of the package) again.
     """
     from mien.storage import check_suffix, need_other, need_writable
 
@@ -53,6 +58,13 @@ def export(
     if data is None and (ferplus or exclude or skip_bad):
         raise InputError("--ferplus, --exclude and --skip-bad are about the data to calibrate on; name it: --data FILE")
     need_lab("exporting")
+    if member is not None:
+        if len(sources) > 1 or form is not Form.ONNX or data is not None or checkpoint != "best":
+            raise InputError("--member goes with one ensemble, --out and --name, and with nothing else")
+        from mien.lab.ensemble import take_member
+
+        _tell(take_member(sources[0], member, output, name=name))
+        return
     _check_sources(sources, form, checkpoint)
     if form is Form.PAIR:
         if data is not None or name is not None:
@@ -66,9 +78,13 @@ def export(
         faces = load_faces(data, ferplus, skip_bad, exclude) if data is not None else None
         written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
     for path in written:
-        out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+        _tell(path)
     if data is None and form is Form.ONNX:
         fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
+
+
+def _tell(path: Path) -> None:
+    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
 
 
 def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:

@@ -1,4 +1,4 @@
-"""Exported ONNX files -> one file whose answer is the mean of theirs."""
+"""Exported ONNX files -> one file whose answer is the mean of theirs; and one of them back from it."""
 
 import json
 from collections.abc import Sequence
@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper
+from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
+from onnx.utils import Extractor
 
 from mien.errors import InputError
 from mien.lab.export import calibrated, marked, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
-from mien.reading.recognizer import SIDE, Card, Recognizer, probe_image
+from mien.reading.recognizer import SIDE, Card, Recognizer, load_model, probe_image
 from mien.recipes import Recipe
 
 
@@ -59,11 +60,67 @@ def combine(
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )
-    with TemporaryDirectory() as folder:
-        probe = Recognizer(save(graph, card, Path(folder) / "probe.onnx")).logits(probe_image()[None])[0]
-    card = calibrated(graph, replace(card, probe=tuple(float(v) for v in probe)), faces, parts)
+    card = calibrated(graph, _probed(graph, card), faces, parts)
     members = [_member(each) for each in cards]
     return save(graph, replace(card, scores=card.scores | {"members": members}), Path(out))
+
+
+def take_member(
+    model: str | PathLike[str], number: int, out: str | PathLike[str], *, name: str | None = None
+) -> Path:
+    """Write one network of an ensemble as a model of its own: to be used, to teach, or to be trained further.
+
+    Args:
+        model: An .onnx file that `combine` wrote, or the name of such a model in the package.
+        number: Which one, from 1 on, in the order of its card.
+        out: The new .onnx file; written whole or not at all. It is calibrated as in the ensemble, but calls no answer
+            uncertain and holds no scores: those were the ensemble's.
+        name: The model's name; the member's where none is given.
+
+    Raises:
+        InputError: There is no such member.
+        NotFound, FileError, Damaged: As `load_model`.
+    """
+    whole = load_model(model)
+    members = whole.card.scores.get("members", [])
+    if not 1 <= number <= len(members):
+        found = "; ".join(f"{place} {each['name']}" for place, each in enumerate(members, 1)) or "one network alone"
+        raise InputError(f"expected an ensemble with a member {number}, but {whole.path} holds: {found}")
+    taken, prefix = members[number - 1], f"member{number - 1}."
+    graph = shape_inference.infer_shapes(onnx.load(whole.path))
+    scaling = {each.name: tuple(numpy_helper.to_array(each).tolist()) for each in graph.graph.initializer
+               if each.name in (prefix + "temperatures", prefix + "biases")}  # fmt: skip
+    part = Extractor(graph).extract_model(["faces"], [prefix + "logits"])
+    _without_prefix(part.graph, prefix)
+    card = replace(
+        whole.card,
+        name=marked(name or taken["name"], taken["name"]),
+        temperatures=scaling[prefix + "temperatures"],
+        biases=scaling[prefix + "biases"],
+        threshold=0.0,
+        recipe=json.dumps(taken["recipe"], indent=1),
+        scores={},
+        data_sha256=taken["data_sha256"],
+        precision=taken["precision"],
+        trainings=tuple(taken["trainings"]),
+    )
+    return save(part, _probed(part, card), Path(out))
+
+
+def _probed(graph: onnx.ModelProto, card: Card) -> Card:
+    """The card with the logits that the graph gives for the probe."""
+    with TemporaryDirectory() as folder:
+        probe = Recognizer(save(graph, card, Path(folder) / "probe.onnx")).logits(probe_image()[None])[0]
+    return replace(card, probe=tuple(float(v) for v in probe))
+
+
+def _without_prefix(graph: onnx.GraphProto, prefix: str) -> None:
+    """Undo what `compose.add_prefix` did: weights are found by their names."""
+    for named in (*graph.node, *graph.initializer, *graph.output, *graph.value_info):
+        named.name = named.name.removeprefix(prefix)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [each.removeprefix(prefix) for each in names]
 
 
 def _member(card: Card) -> dict[str, Any]:
@@ -115,4 +172,4 @@ def _graph(models: list[onnx.ModelProto], cards: list[Card]) -> onnx.ModelProto:
 
 
 def _constant(name: str, values: tuple[float, ...]) -> TensorProto:
-    return onnx.numpy_helper.from_array(np.array(values, np.float32), name)
+    return numpy_helper.from_array(np.array(values, np.float32), name)

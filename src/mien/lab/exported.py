@@ -47,7 +47,8 @@ class Exported(Predicting):
         except (LookupError, RuntimeError) as error:
             raise InputError(
                 f"{file} is not one network of convolutions with batch norms, as one that is trained further has to be "
-                f"({error}); of an ensemble name a member, of another network the run folder"
+                f"({error}); of an ensemble take a member (mien export {file} --member 1 --out FILE.onnx), of another "
+                "network name the run folder"
             ) from error
         _unfold(classifier, norms, torch.from_numpy(faces[:FACES]))
         super().__init__(classifier, file, trainings=recognizer.card.trainings)
