@@ -363,6 +363,18 @@ _ALL = (
     ),
     _STUDENT,
     replace(
+        _STUDENT,
+        name="fine-tune",
+        summary="the network that ships, taught faces of your own: --start-from mien-small",
+        protocol=Protocol(select=0.1, held_out="random", test=()),
+        votes=0.0,
+        drop_non_faces=False,
+        optimizer=SGD(lr=0.01, weight_decay=5e-4),
+        distil=0.0,
+        epochs=10,
+        seed=0,
+    ),
+    replace(
         _MIEN_SMALL,
         name="resnet18",
         network="resnet18",

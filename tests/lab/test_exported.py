@@ -65,7 +65,7 @@ def test_the_model_that_ships_answers_nearly_as_its_eight_bits() -> None:
 
 
 def test_training_goes_on_from_the_model_that_ships(small_faces: FaceSet, tmp_path: Path) -> None:
-    recipe = override(RECIPES["mien-small"], {"epochs": "1", "votes": "0", "ema": "0", "batch": "14"})
+    recipe = override(RECIPES["fine-tune"], {"epochs": "1", "ema": "0", "batch": "14"})
     still = train(override(recipe, {"optimizer.lr": "1e-12"}), small_faces, tmp_path / "run", start_from="mien-small")
     images = small_faces.split("PublicTest").images
     expected = load_model("mien-small").logits(images)
