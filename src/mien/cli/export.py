@@ -58,14 +58,10 @@ def export(
     if data is None and (ferplus or exclude or skip_bad):
         raise InputError("--ferplus, --exclude and --skip-bad are about the data to calibrate on; name it: --data FILE")
     need_lab("exporting")
-    if member is not None:
-        if len(sources) > 1 or form is not Form.ONNX or data is not None or checkpoint != "best":
-            raise InputError("--member goes with one ensemble, --out and --name, and with nothing else")
-        from mien.lab.ensemble import take_member
-
-        _tell(take_member(sources[0], member, output, name=name))
-        return
-    _check_sources(sources, form, checkpoint)
+    if member is None:
+        _check_sources(sources, form, checkpoint)
+    elif len(sources) > 1 or form is not Form.ONNX or checkpoint != "best":
+        raise InputError("--member takes one network out of one ensemble, as --form onnx and without --checkpoint")
     if form is Form.PAIR:
         if data is not None or name is not None:
             raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
@@ -76,15 +72,16 @@ def export(
         if data is None and (len(sources) > 1 or form is Form.INT8):
             raise InputError("an ensemble and --form int8 are calibrated and scored; name the data: --data FILE")
         faces = load_faces(data, ferplus, skip_bad, exclude) if data is not None else None
-        written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
+        if member is not None:
+            from mien.lab.ensemble import take_member
+
+            written = [take_member(sources[0], member, output, faces=faces, name=name)]
+        else:
+            written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
     for path in written:
-        _tell(path)
-    if data is None and form is Form.ONNX:
+        out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
+    if data is None and form is Form.ONNX and member is None:
         fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
-
-
-def _tell(path: Path) -> None:
-    out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
 
 
 def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:

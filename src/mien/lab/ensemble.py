@@ -66,19 +66,25 @@ def combine(
 
 
 def take_member(
-    model: str | PathLike[str], number: int, out: str | PathLike[str], *, name: str | None = None
+    model: str | PathLike[str],
+    number: int,
+    out: str | PathLike[str],
+    *,
+    faces: FaceSet | None = None,
+    name: str | None = None,
 ) -> Path:
     """Write one network of an ensemble as a model of its own: to be used, to teach, or to be trained further.
 
     Args:
         model: An .onnx file that `combine` wrote, or the name of such a model in the package.
         number: Which one, from 1 on, in the order of its card.
-        out: The new .onnx file; written whole or not at all. It is calibrated as in the ensemble, but calls no answer
-            uncertain and holds no scores: those were the ensemble's.
+        out: The new .onnx file; written whole or not at all.
+        faces: Where given, it is calibrated and scored on these, as `export` does; otherwise it stays calibrated as in
+            the ensemble, calls no answer uncertain, and holds no scores: those were the ensemble's.
         name: The model's name; the member's where none is given.
 
     Raises:
-        InputError: There is no such member.
+        InputError: There is no such member, or the data has no rows to calibrate on.
         NotFound, FileError, Damaged: As `load_model`.
     """
     whole = load_model(model)
@@ -104,7 +110,8 @@ def take_member(
         precision=taken["precision"],
         trainings=tuple(taken["trainings"]),
     )
-    return save(part, _probed(part, card), Path(out))
+    card = _probed(part, card)
+    return save(part, calibrated(part, card, faces) if faces is not None else card, Path(out))
 
 
 def _probed(graph: onnx.ModelProto, card: Card) -> Card:
