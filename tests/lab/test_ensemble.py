@@ -96,10 +96,12 @@ def test_a_member_comes_out_as_it_went_in(other: Path, faces: FaceSet, tmp_path:
             assert getattr(taken.card, kept) == getattr(given.card, kept), kept
         assert (taken.card.scores, taken.card.threshold) == ({}, 0)
         assert taken.self_test() == 0
+    again = Recognizer(combine([SHIPPED, tmp_path / "taken.onnx"], tmp_path / "again.onnx", faces))
+    np.testing.assert_allclose(again.logits(faces.images), Recognizer(both).logits(faces.images), atol=1e-5)
     scored = Recognizer(take_member(both, 2, tmp_path / "scored.onnx", faces=faces, name="scored")).card
     assert (scored.name, scored.scores["PublicTest"]["single view, all"]["n"]) == ("scored", 70)
-    again = Exported(tmp_path / "taken.onnx", faces.images)  # ready to be trained further
-    assert again.trainings == ["mien-small: 1 epochs, seed 0"]
+    further = Exported(tmp_path / "taken.onnx", faces.images)  # ready to be trained on
+    assert further.trainings == ["mien-small: 1 epochs, seed 0"]
 
 
 def test_the_networks_of_the_ensemble_that_ships_can_be_had(faces: FaceSet, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def _probed(graph: onnx.ModelProto, card: Card) -> Card:
 
 def _without_prefix(graph: onnx.GraphProto, prefix: str) -> None:
     """Undo what `compose.add_prefix` did: weights are found by their names."""
-    for named in (*graph.node, *graph.initializer, *graph.output, *graph.value_info):
+    del graph.value_info[:]  # the extractor lists the input there too, which would be renamed in the next ensemble
+    for named in (*graph.node, *graph.initializer, *graph.output):
         named.name = named.name.removeprefix(prefix)
     for node in graph.node:
         for names in (node.input, node.output):
