@@ -32,12 +32,17 @@ def test_networks_and_losses_of_seven_labels_refuse_eight() -> None:
         Classifier(dataclasses.replace(SMALL, labels="ferplus-votes", loss="binary_cross_entropy"))
 
 
+def alone() -> SimpleNamespace:
+    """A trainer of one process, as far as a training step asks it."""
+    strategy = SimpleNamespace(reduce=lambda value, **_: value)
+    return SimpleNamespace(num_training_batches=9, barebones=True, strategy=strategy)
+
+
 def test_teachers_answer_for_the_picture_before_noise_and_blur() -> None:
     shown: list[torch.Tensor] = []
     teacher = Classifier(SMALL).eval()
     module = Classifier(dataclasses.replace(SMALL, augment=Augment(noise=0.2), distil=0.5), [teacher])
-    strategy = SimpleNamespace(reduce=lambda value, **_: value)
-    module.trainer = SimpleNamespace(num_training_batches=9, barebones=True, strategy=strategy)
+    module.trainer = alone()
     for classifier in (teacher, module):
         classifier.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
     images = torch.randint(0, 256, (14, 48, 48), dtype=torch.uint8)
@@ -46,3 +51,20 @@ def test_teachers_answer_for_the_picture_before_noise_and_blur() -> None:
     expected = (images[:, None].float() / 255 - SMALL.mean) / SMALL.std
     torch.testing.assert_close(clean, expected)
     assert (noisy != clean).flatten(1).any(1).sum() in range(1, 14)
+
+
+@pytest.mark.parametrize("own", [0.25, 0.75])
+def test_of_mixed_images_the_larger_part_is_counted(own: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner = torch.arange(14).roll(1)
+    monkeypatch.setattr("mien.lab.module.mix", lambda images, recipe: (images, partner, own))
+    recipe = dataclasses.replace(SMALL, augment=Augment(), mixup=0.2)
+    module = Classifier(recipe)
+    module.trainer = alone()
+    labels, votes = torch.arange(14) % 7, torch.rand(14, 10)
+    larger = labels if own > 0.5 else labels[partner]
+    outputs = torch.nn.functional.one_hot(larger, 17).float() * 5
+    module._outputs = lambda unit: outputs
+    loss = module.training_step((torch.zeros(14, 48, 48, dtype=torch.uint8), labels, votes), 1)
+    parts = [module.loss(outputs, labels, votes), module.loss(outputs, labels[partner], votes[partner])]
+    torch.testing.assert_close(loss, own * parts[0] + (1 - own) * parts[1])
+    assert module.accuracy["train_"].compute() == 1

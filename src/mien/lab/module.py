@@ -140,13 +140,17 @@ class Classifier(L.LightningModule):
         """Loss of one augmented batch."""
         with torch.autocast(self.device.type, enabled=False):
             images = self.augment(self._unit(batch[0]))
-            if mixing := self.recipe.mixup or self.recipe.cutmix:
-                images, partner, own = mix(images, self.recipe)
+            other, share = batch, 1.0
+            if self.recipe.mixup or self.recipe.cutmix:
+                images, partner, share = mix(images, self.recipe)
+                other = (batch[0], batch[1][partner], batch[2][partner])
+                if share < 0.5:  # the history tells how often the larger part was right
+                    batch, other, share = other, batch, 1 - share
             seen = self.degrade(images)
         outputs = self._outputs(seen)
         loss = self._step(outputs, batch, "train_")
-        if mixing:
-            loss = own * loss + (1 - own) * self.loss(outputs.float(), *(part[partner] for part in batch[1:]))
+        if share < 1:
+            loss = share * loss + (1 - share) * self.loss(outputs.float(), *other[1:])
         if self.teachers:
             loss = torch.lerp(loss, self._distance(outputs.float(), images), self.recipe.distil)
         if step % CHECK_EVERY == 0:
