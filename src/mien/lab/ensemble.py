@@ -94,15 +94,14 @@ def take_member(
         raise InputError(f"expected an ensemble with a member {number}, but {whole.path} holds: {found}")
     taken, prefix = members[number - 1], f"member{number - 1}."
     graph = shape_inference.infer_shapes(onnx.load(whole.path))
-    scaling = {each.name: tuple(numpy_helper.to_array(each).tolist()) for each in graph.graph.initializer
-               if each.name in (prefix + "temperatures", prefix + "biases")}  # fmt: skip
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.graph.initializer}
     part = Extractor(graph).extract_model(["faces"], [prefix + "logits"])
     _without_prefix(part.graph, prefix)
     card = replace(
         whole.card,
         name=marked(name or taken["name"], taken["name"]),
-        temperatures=scaling[prefix + "temperatures"],
-        biases=scaling[prefix + "biases"],
+        temperatures=tuple(constants[prefix + "temperatures"].tolist()),
+        biases=tuple(constants[prefix + "biases"].tolist()),
         threshold=0.0,
         recipe=json.dumps(taken["recipe"], indent=1),
         scores={},
