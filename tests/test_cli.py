@@ -111,6 +111,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["export", "nowhere", "--out", "m.onnx", "--form", "int8"], "name the data: --data FILE"),
         (["export", "a.onnx", "--checkpoint", "last", "--out", "b.onnx"], "--checkpoint last is for a run folder"),
         (["export", "a.onnx", "--out", "b.onnx"], "a.onnx is exported already: --form int8"),
+        (["export", "mien-small", "--out", "b.onnx"], "mien-small.onnx is exported already: --form int8"),
         (["export", "nowhere", "--out", "m.onnx", "--skip-bad"], "name it: --data FILE"),
         (["evaluate", "mien-small", "--data", "x.csv", "--checkpoint", "last"], "is for a run folder; mien-small"),
         (["evaluate", "p.csv", "--data", "x.csv", "--checkpoint", "last"], "leave out --checkpoint last"),

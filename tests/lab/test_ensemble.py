@@ -72,6 +72,14 @@ def test_its_card_names_the_members(other: Path, faces: FaceSet, tmp_path: Path)
     assert card.scores["members"][1]["trainings"] == list(second.trainings) == ["mien-small: 1 epochs, seed 0"]
 
 
+def test_members_may_be_named(other: Path, small_csv: Path, tmp_path: Path) -> None:
+    asked = ["export", "mien-small", str(other), "--data", str(small_csv), "--out", str(tmp_path / "both.onnx")]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    members = Recognizer(tmp_path / "both.onnx").card.scores["members"]
+    assert [member["name"] for member in members] == [Recognizer(SHIPPED).name, Recognizer(other).name]
+
+
 def test_what_was_fitted_to_the_members_is_fitted_anew_for_its_honest_scores(
     other: Path, faces: FaceSet, tmp_path: Path
 ) -> None:

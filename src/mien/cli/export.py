@@ -27,7 +27,8 @@ class Form(StrEnum):
 def export(
     sources: Annotated[
         list[Path],
-        typer.Argument(help="A run folder; for int8 also an exported .onnx file; several of these for an ensemble."),
+        typer.Argument(help="A run folder; for int8 also an exported .onnx file; several of these, or models by name, "
+                       "for an ensemble."),
     ],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[
@@ -47,11 +48,13 @@ def export(
 
     --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
-    .onnx files become one whose answer is the mean of theirs; that needs --data too. --member takes one of them out of
-    such a file (or a model of the package) again.
+    .onnx files, or models of the package by name, become one whose answer is the mean of theirs; that needs --data too.
+    --member takes one of them out again.
     """
+    from mien.reading.recognizer import model_files
     from mien.storage import check_suffix, need_other, need_writable
 
+    sources = [source if source.exists() else model_files().get(str(source), source) for source in sources]
     need_other(output, *sources, data, ferplus, exclude)
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     need_writable(output)
