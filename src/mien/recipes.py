@@ -365,6 +365,7 @@ _ALL = (
     replace(
         _STUDENT,
         name="fine-tune",
+        network="vgg-slim",
         summary="the network that ships, taught faces of your own: --start-from mien-small",
         protocol=Protocol(select=0.1, held_out="random", test=()),
         votes=0.0,
@@ -424,19 +425,9 @@ _ALL = (
     ),
     replace(
         _STUDENT,
-        name="residual-inner",
-        network="residual-inner",
-        summary="residual net with a pooled stem on the inner 40 x 40 pixels, 99 million multiply-adds",
-        augment=replace(_STUDENT.augment, translate=0.08),
-        distil=0.0,
-        epochs=92,
-        seed=13,
-    ),
-    replace(
-        _STUDENT,
         name="vgg-slim-student",
         network="vgg-slim",
-        summary="vgg-inner with fewer channels once more, 56 million multiply-adds, with the answers of three others",
+        summary="the network that ships: a vgg-inner with fewer channels, 56 million multiply-adds, and teachers",
         optimizer=SGD(lr=0.03, weight_decay=5e-4),
         epochs=70,
         seed=14,
@@ -479,7 +470,6 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe f
 
 SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "mien-small": (1_230_503, 35_557_120),
-    "residual-inner": (2_393_511, 98_766_592),
     "resnet18": (11_180_871, 1_247_038_976),
     "resnet18-se": (11_269_951, 1_247_126_016),
     "vgg": (7_498_311, 457_854_464),

@@ -66,10 +66,7 @@ def residual_net(
     depths: Sequence[int],
     *,
     stem_stride: int,
-    stem_pool: bool = False,
-    stem: int = 0,
     squeeze: bool = False,
-    trim: int = 0,
     outputs: int = 7,
 ) -> nn.Sequential:
     """A residual net: a 3x3 stem, one stage a width, global average pooling, one linear layer.
@@ -78,17 +75,11 @@ def residual_net(
         widths: Channels of each stage.
         depths: Blocks in each stage; every stage after the first halves the size.
         stem_stride: 2 quarters the work of everything after the stem.
-        stem_pool: So does max pooling after it, which loses less and takes longer.
-        stem: Channels of the stem; 0 for as many as the first stage has.
         squeeze: Squeeze-and-excitation in every block.
-        trim: Pixels at each edge of the face that it does not look at.
         outputs: Rows of the last layer.
     """
-    channels = stem or widths[0]
-    layers: list[nn.Module] = [nn.ZeroPad2d(-trim)] if trim else []
-    layers += [*conv_norm(1, channels, stride=stem_stride), nn.ReLU(inplace=True)]
-    if stem_pool:
-        layers.append(nn.MaxPool2d(2))
+    layers: list[nn.Module] = [*conv_norm(1, widths[0], stride=stem_stride), nn.ReLU(inplace=True)]
+    channels = widths[0]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         for block in range(depth):
             stride = 2 if stage > 0 and block == 0 else 1
@@ -100,11 +91,6 @@ def residual_net(
 def mien_small(outputs: int = 7) -> nn.Sequential:
     """The default model's net: 1,227,623 parameters with 7 outputs, 36 million multiply-adds."""
     return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
-
-
-def residual_inner(outputs: int = 7) -> nn.Sequential:
-    """Four wider blocks behind a pooled stem, on the inner 40 x 40 pixels: 2,389,735 parameters with 7 outputs."""
-    return residual_net((64, 128, 256), (1, 1, 2), stem_stride=1, stem_pool=True, stem=32, trim=4, outputs=outputs)
 
 
 def resnet18(outputs: int = 7) -> nn.Sequential:
@@ -300,7 +286,6 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": mien_small,
     "resnet18": resnet18,
     "resnet18-se": resnet18_se,
-    "residual-inner": residual_inner,
     "vgg": vgg,
     "vgg-small": vgg_small,
     "vgg-inner": vgg_inner,

@@ -1,8 +1,7 @@
 """What speaks against trusting a reading: a face that is small, blurred, dark, bright, rotated or cut.
 
 Each flag has one measure and one limit. The limit is the measure's median where a corruption has cost ten points of
-accuracy: `benchmarks/quality.py` found it, `docs/quality.md` shows the curves. That of `cut` is chosen: faces that are
-found although a part is cut off lose fewer.
+accuracy: `benchmarks/quality.py` found it, `docs/quality.md` shows the curves.
 """
 
 from collections.abc import Iterable
@@ -29,12 +28,12 @@ class Flag:
 
 
 FLAGS = {
-    "small": Flag(24.9, 1.12),  # height of the box, in pixels
-    "blurred": Flag(0.343, 1.37),  # sharpness
-    "dark": Flag(39.5, 1.12),  # 95th percentile of the greys
-    "bright": Flag(250.0, 1.74, above=True),  # median of the greys
-    "rotated": Flag(35.9, 1.34, above=True),  # degrees
-    "cut": Flag(0.25, 1.08, above=True),  # share of the crop that lies outside the image; chosen
+    "small": Flag(23.5, 1.56),  # height of the box, in pixels
+    "blurred": Flag(0.331, 1.41),  # sharpness
+    "dark": Flag(37.1, 1.32),  # 95th percentile of the greys
+    "bright": Flag(255.0, 1.56, above=True),  # median of the greys
+    "rotated": Flag(33.1, 1.2, above=True),  # degrees
+    "cut": Flag(0.283, 1.14, above=True),  # share of the crop that lies outside the image
 }
 
 
