@@ -89,7 +89,7 @@ def residual_net(
 
 
 def mien_small(outputs: int = 7) -> nn.Sequential:
-    """The default model's net: 1,227,623 parameters with 7 outputs, 36 million multiply-adds."""
+    """A residual net of one block a stage: 1,227,623 parameters with 7 outputs, 36 million multiply-adds."""
     return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
 
 
@@ -142,7 +142,7 @@ def vgg_inner(outputs: int = 7) -> nn.Sequential:
 
 
 def vgg_slim(outputs: int = 7) -> nn.Sequential:
-    """The same with fewer channels: 1,321,623 parameters with 7 outputs, 56 million multiply-adds."""
+    """The default model's net, with fewer channels: 1,321,623 parameters with 7 outputs, 56 million multiply-adds."""
     return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, outputs=outputs)
 
 
