@@ -87,7 +87,7 @@ def test_a_baseline_takes_the_resting_face_out(tmp_path: Path) -> None:
     shift = frames[-1].readings[0].shift
     assert shift is not None
     assert shift[Expression.HAPPY] > 0.7
-    assert shift[Expression.NEUTRAL] < -0.7
+    assert shift[Expression.NEUTRAL] < -0.5
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert rows[20]["shift_happy"] is None
     assert rows[-1]["shift_happy"] == pytest.approx(shift[Expression.HAPPY], abs=1e-4)
@@ -168,7 +168,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_cost_the_table(
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = [paste(scene(0, (320, 180)), "collins", 100 + k, 90, 60) for k in range(60)]
-    return encode(tmp_path_factory.mktemp("clips") / "long.mp4", [*small, *small[::-1]] * 5)
+    return encode(tmp_path_factory.mktemp("clips") / "long.mp4", [*small, *small[::-1]] * 10)
 
 
 def stopped(how: signal.Signals, folder: Path, name: str, *arguments: object) -> tuple[int, str]:
