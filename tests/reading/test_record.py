@@ -84,8 +84,11 @@ def test_a_baseline_takes_the_resting_face_out(tmp_path: Path) -> None:
     recording.finish()
     recording.close()
     assert frames[20].readings[0].shift is None
-    shift = frames[-1].readings[0].shift
+    last, shift = frames[-1].readings[0], frames[-1].readings[0].shift
     assert shift is not None
+    resting = {each: np.mean([frame.readings[0].raw[each] for frame in frames[1:25]]) for each in shift}
+    for each, moved in shift.items():
+        assert moved == pytest.approx(last.probabilities[each] - resting[each], abs=1e-3)
     assert shift[Expression.HAPPY] > 0.7
     assert shift[Expression.NEUTRAL] < -0.5
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
