@@ -32,6 +32,7 @@ def test_opencv_arrays_keep_their_colours(collins: Path) -> None:
         (None, InputError, "cv2.imread"),
         ("https://example.org/a.jpg", InputError, "fetches nothing"),
         (io.StringIO("a.jpg"), InputError, "binary mode"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff"), "utf-8"), InputError, "binary mode"),
         ("data:image/png;base64,???", Damaged, "not base64"),
         ("data:image/png;base64,é", Damaged, "not base64"),
         ("data:image/png;base64,AAAA", Damaged, "no image"),

@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import mien
 from mien.compat.deepface import ACTIONS, DeepFace
@@ -51,9 +52,12 @@ def test_several_images_give_a_list_each(collins: Path) -> None:
     assert DeepFace.analyze(np.stack([image, image]), actions=["emotion"]) == [single, single]
 
 
-def test_without_a_face_it_is_an_error_or_the_whole_image() -> None:
+def test_without_a_face_it_is_an_error_or_the_whole_image(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^Face could not be detected in ndarray"):
         DeepFace.analyze(BLANK, actions=["emotion"])
+    Image.fromarray(BLANK).save(tmp_path / "wall.png")
+    with pytest.raises(ValueError, match=r"could not be detected in .*wall\.png;"):
+        DeepFace.analyze(tmp_path / "wall.png", actions=["emotion"])
     (obj,) = DeepFace.analyze(BLANK, actions=["emotion"], enforce_detection=False)
     assert obj["region"] == {"x": 0, "y": 0, "w": 160, "h": 120, "left_eye": None, "right_eye": None}
     assert obj["face_confidence"] == 0

@@ -3,6 +3,7 @@
 Source of the interface: https://github.com/serengil/deepface (MIT), 0.0.100.
 """
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -102,7 +103,8 @@ def _analyze(source: Any, enforce: bool, *, skip: bool) -> list[dict[str, Any]]:
     height, width = image.shape[:2]
     readings = [] if skip else recognizer().read_image(image)
     if not readings and enforce and not skip:
-        name = source if isinstance(source, str) and len(source) < 260 else type(source).__name__
+        named = isinstance(source, str | os.PathLike) and len(os.fspath(source)) < 260
+        name = os.fspath(source) if named else type(source).__name__
         raise InputError(
             f"Face could not be detected in {name}; pass enforce_detection=False to have the whole image taken as one"
         )

@@ -40,7 +40,10 @@ def open_source(source: Any) -> UInt8[np.ndarray, "H W 3"]:
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         raise InputError(f"mien fetches nothing, but got the address {source}; download the image and pass its path")
     if hasattr(source, "read"):
-        source = source.read()
+        try:
+            source = source.read()
+        except UnicodeDecodeError:
+            source = ""
         if not isinstance(source, bytes):
             raise InputError(f"expected a file opened in binary mode, but reading it gave {type(source).__name__}")
     return open_image(source)

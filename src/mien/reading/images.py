@@ -101,12 +101,17 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     Raises:
         FileError: The file is missing, may not be read, or is a pipe or device; or memory is short.
         Damaged: It is no image (NotAnImage), is empty, or breaks off: half a picture is no picture.
-        InputError: An array or object of another kind, or more pixels than `max_pixels` (TooManyPixels).
+        InputError: An array or object of another kind, one without pixels or a PIL image that was closed before it
+            was loaded; or more pixels than `max_pixels` (TooManyPixels).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _decode(source, "the image", max_pixels)
+        try:
+            return _decode(source, "the image", max_pixels)
+        except AssertionError as error:  # Pillow's word for it
+            problem = "the image was closed before its pixels were loaded"
+            raise InputError(f"{problem}; read it inside its with block, or pass the path") from error
     if isinstance(source, bytes):
         return _read(BytesIO(source), "the data", max_pixels)
     if not isinstance(source, str | PathLike):
@@ -140,7 +145,11 @@ def _read(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> UInt8[n
     with _opened(file, name, max_pixels) as image:
         several = _check_scans(image, file, name) > 1 or image.info.get("progressive")
         weight = _SCANS if several else _WEIGHTS.get(str(image.format), 1.0)
-        return _decode(image, name, min(max_pixels, int(max(max_pixels, MAX_PIXELS) / weight)))
+        limit = int(max(max_pixels, MAX_PIXELS) / weight)
+        if limit < max_pixels:
+            advice = f"make it smaller, or save it as a plain JPEG or PNG, of which {max_pixels:,} are read"
+            _check_size(name, *image.size, limit, advice)
+        return _decode(image, name, max_pixels)
 
 
 def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image.Image:
@@ -203,12 +212,11 @@ def _damaged(name: str, error: Exception) -> MienError:
     return Damaged(f"{name} is a damaged image, get it again: {error}")
 
 
-def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    if not 0 < width * height <= max_pixels:
-        raise TooManyPixels(
-            f"{name} has {width:,} x {height:,} pixels, but 1 to {max_pixels:,} are read; "
-            "make it smaller, or pass max_pixels"
-        )
+def _check_size(name: str, width: int, height: int, max_pixels: int, advice: str = "make it smaller") -> None:
+    if not width * height:
+        raise InputError(f"{name} is empty: it has {width:,} x {height:,} pixels; was it cut beyond its edge?")
+    if width * height > max_pixels:
+        raise TooManyPixels(f"{name} has {width:,} x {height:,} pixels, but at most {max_pixels:,} are read; {advice}")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -309,13 +317,13 @@ def find_images(
     Args:
         paths: A file stands for itself, whatever its suffix and even if it is missing, so that opening it tells
             what is wrong and the others are still read. A folder stands for the files inside it and its folders
-            that have a suffix of `FORMATS` and no leading dot, sorted. A name with `*`, `?` or `[` that is no
-            file stands for all that matches it, sorted; `**` for any depth.
-        refused: Called with the error of each folder that cannot be listed, so that the rest is found; without it
-            the first is raised.
+            that have a suffix of `FORMATS` and no leading dot, sorted; links to folders are not followed. A name
+            with `*`, `?` or `[` that is no file stands for all that matches it, sorted; `**` for any depth.
+        refused: Called with the error of each folder inside that is a link or cannot be listed, so that the rest is
+            found; without it the first is raised.
 
     Raises:
-        FileError: A folder holds no images or cannot be listed, or nothing matches a pattern.
+        FileError: A folder holds no images, cannot be listed or has a link to another, or nothing matches a pattern.
         InputError: A path is empty.
     """
     found: list[Path] = []
@@ -342,15 +350,19 @@ def find_images(
 
 
 def _images_inside(folder: str | Path, refused: Callable[[FileError], None] | None) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        problem = FileError(f"cannot list {error.filename}: {error.strerror}")
+    def refuse(problem: str, error: OSError | None = None) -> None:
         if refused is None:
-            raise problem from error
-        refused(problem)
+            raise FileError(problem) from error
+        refused(FileError(problem))
+
+    def unlisted(error: OSError) -> None:
+        refuse(f"cannot list {error.filename}: {error.strerror}", error)
 
     found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    for place, folders, names in os.walk(folder, onerror=unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for link in sorted(path for name in folders if os.path.islink(path := os.path.join(place, name))):
+            refuse(f"{link} is a link to a folder, which is not followed; name that folder itself")
         found += [Path(place, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in FORMATS]
     return sorted(found)
 

@@ -8,11 +8,11 @@ _FACE: dict[str, Any] = {
     "box": [184.5, 62.7, 84.0, 111.9],
     "score": 0.9121,
     "expression": "happy",
-    "confidence": 0.9553,
+    "confidence": 0.9511,
     "uncertain": False,
     "probabilities": {
-        "angry": 0.0058, "disgust": 0.0067, "fear": 0.0055, "happy": 0.9553, "sad": 0.0055, "surprise": 0.0122,
-        "neutral": 0.0091,
+        "angry": 0.0079, "disgust": 0.0025, "fear": 0.01, "happy": 0.9511, "sad": 0.0122, "surprise": 0.0037,
+        "neutral": 0.0127,
     },
     "flags": [],
 }  # fmt: skip
