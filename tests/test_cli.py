@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,6 +127,7 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
         (["data", "audit", "x.csv", "--out", "r", "--quick", "--model", "mien-base"], "leave out --quick or --model"),
         (["data", "audit", ".", "--out", "empty-folder/report"], "lies in the data set ."),
         (["data", "import", ".", "--out", "."], "lies in the data set ."),
+        (["data", "import", "arrays/X_train.npy", "--out", "arrays"], "would be read without it from then on"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--nodes", "2"], "2 nodes need a launcher"),
     ],
 )
@@ -209,6 +211,21 @@ def test_doctor_is_content() -> None:
     assert done.returncode == 0, done.stdout
     assert "mien-small" in done.stdout
     assert "WRONG" not in done.stdout
+
+
+def test_what_is_told_to_do_next_after_a_share_was_held_out_works(
+    small_csv: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    data = "--data", small_csv, "--ferplus", small_csv.with_name("fer2013new.csv")
+    assert mien("data", "audit", small_csv, "--quick", "--out", "report", "--write-clean", "clean.csv", cwd=tmp_path)
+    share = "--set", 'protocol.train=["Training","PublicTest"]', "--set", "protocol.select=0.2"
+    trial = "--set", "votes=0", "--set", "drop_non_faces=false", "--set", "batch=14", "--epochs", "1"
+    said = mien("train", "mien-small", *data, "--exclude", "clean.csv", "--out", "run", *share, *trial, cwd=tmp_path)
+    following = said.stdout.splitlines()[-1].removeprefix("next: mien ").replace("FILE", "mine")
+    done = mien(*shlex.split(following), cwd=tmp_path)
+    assert done.returncode == 0, said.stderr + done.stderr
+    assert (tmp_path / "mine.onnx").exists()
 
 
 def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) -> None:

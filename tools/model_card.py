@@ -37,8 +37,8 @@ def text(card: Card, path: Path) -> str:
     scores = {name: _scores(values) for name, values in card.scores["PublicTest"].items()}
     first = scores["single view, all"]
     votes = (
-        "A second head learned the FER+ vote shares of\n  the same rows (extra annotations, no extra images) and was "
-        "cut off afterwards." if recipe.votes else "It saw FER2013's labels alone."
+        "A second head learned the FER+ vote shares of the same rows (extra annotations, no extra images) and was\n"
+        "  cut off afterwards." if recipe.votes else "It saw FER2013's labels alone."
     )
     if recipe.distil:
         votes += "\n  Networks of ours that learned from the same rows before it were its teachers."
@@ -51,8 +51,9 @@ def text(card: Card, path: Path) -> str:
 Preprocessing, labels, calibration, threshold, recipe and the scores below stand in the file's metadata.
 
 - {parameters:,} numbers in {path.stat().st_size / 1e6:.2f} MB, {card.precision} ONNX
-- Learned from the Training rows of FER2013 (sha-256 of the csv `{card.data_sha256[:16]}...`), from scratch: no
-  pretraining, no other images. {votes}
+- Learned from the Training rows of FER2013, from scratch: no pretraining, no other images.
+  {votes}
+- {_data(card, recipe)}
 {_recipes(card)}
 - Terms: {card.licence}; see WEIGHTS.md
 
@@ -97,6 +98,14 @@ True expression by row, answer by column (single view, all rows):
 - Not for decisions about people: hiring, policing, schooling, health, insurance. Ask people before you read their
   faces.
 """
+
+
+def _data(card: Card, recipe: Recipe) -> str:
+    """By which checksums the data set is known."""
+    files = "the csv and the FER+ csv behind it" if recipe.votes else "the csv"
+    lines = [f"Data: sha-256 `{card.data_sha256[:16]}...` of {files}, `{card.pixels_sha256[:16]}...` of the pixels"]
+    lines += [f"  {note}" for note in card.scores["calibration"].get("notes", [])]
+    return "\n".join(lines)
 
 
 def _recipes(card: Card) -> str:

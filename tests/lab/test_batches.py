@@ -43,6 +43,12 @@ def test_the_workshop_holds_out_a_random_tenth(small_faces: FaceSet) -> None:
     assert divide(small_faces, RECIPES["workshop"]).split("held-out").rows.tolist() == held.tolist()
 
 
+def test_dividing_copies_no_image(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FaceSet, "take")
+    for recipe in (RECIPES["mien-small"], RECIPES["workshop"], RECIPES["paul"]):
+        assert np.shares_memory(divide(small_faces, recipe).images, small_faces.images)
+
+
 def test_non_faces_are_left_out_where_the_recipe_says(small_faces: FaceSet) -> None:
     assert small_faces.votes is not None
     small_faces.votes[3] = [0] * 9 + [10]

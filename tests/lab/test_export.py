@@ -17,6 +17,7 @@ from mien.lab.export import ParityError, export
 from mien.lab.runs import Run
 from mien.lab.training import train
 from mien.measuring import metrics
+from mien.measuring.exclusion import exclude, fingerprint, write_exclusions
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer
 from mien.recipes import RECIPES, Recipe, override
@@ -63,7 +64,9 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
         "coverage",
         "accuracy_kept",
         "risk_coverage",
+        "notes",
     }
+    assert calibration["notes"] == []
     assert calibration["accuracy_unscaled"] == pytest.approx((logits.argmax(1) == chosen.labels).mean())
     crossed = metrics.cross_fitted(logits, chosen.labels)
     assert calibration["accuracy_cross_fitted"] == pytest.approx((crossed.argmax(1) == chosen.labels).mean())
@@ -71,6 +74,18 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
         [1.0, card.scores["PublicTest"]["single view, all"]["accuracy"]]
     )
     assert card.data_sha256 == small_faces.checksum
+    assert card.pixels_sha256 == fingerprint(small_faces)
+
+
+def test_a_model_tells_which_rows_its_scores_leave_out(small_faces: FaceSet, tmp_path: Path) -> None:
+    run = train(override(RECIPES["mien-small"], {"epochs": "1", "batch": "14"}), small_faces, tmp_path / "run")
+    chosen = small_faces.split("PublicTest").rows
+    write_exclusions(tmp_path / "list.csv", small_faces, {int(row): ["label"] for row in chosen[:7]})
+    card = Recognizer(export(run, tmp_path / "m.onnx", faces=exclude(small_faces, tmp_path / "list.csv"))).card
+    assert card.scores["PublicTest"]["single view, all"]["n"] == len(chosen) - 7
+    counted, warned = card.scores["calibration"]["notes"]
+    assert counted.startswith("7 of ")
+    assert "Not comparable" in warned
 
 
 def test_without_a_publictest_the_rows_that_were_held_out_calibrate(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A model file is a network again: it answers as before, and its norms are ready to be trained."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 from conftest import bars
 from mien.errors import FileError, InputError, NotFound
 from mien.lab.export import export
-from mien.lab.exported import Exported, open_trained
+from mien.lab.exported import Exported, open_trained, sample
 from mien.lab.networks import NETWORKS, residual_net
 from mien.lab.runs import Run
 from mien.lab.saved import Saved, save
@@ -70,6 +71,17 @@ def test_training_goes_on_from_the_model_that_ships(small_faces: FaceSet, tmp_pa
     images = small_faces.split("PublicTest").images
     expected = load_model("mien-small").logits(images)
     assert np.abs(Run(still).logits(images) - expected).mean() < 0.25 * expected.std()
+
+
+def test_norms_are_told_by_rows_from_all_over(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.lab.exported.FACES", 30)
+    order = np.argsort(small_faces.labels[:98], kind="stable")
+    folder = small_faces.take(order)  # 14 of each label, one after the other
+    taken = sample(folder)
+    known = {image.tobytes(): label for image, label in zip(folder.images, folder.labels, strict=True)}
+    assert len(taken) == 30
+    assert {known[image.tobytes()] for image in taken} == set(range(7))
+    assert len(sample(replace(folder, splits=np.array(["Training"] * 5 + ["PublicTest"] * 93)))) == 5
 
 
 def test_ensembles_and_other_networks_are_refused(tmp_path: Path) -> None:

@@ -28,12 +28,14 @@ from mien.errors import Damaged, FileError, InputError, NotFound, TrainingDiverg
 from mien.expressions import Labels
 from mien.lab.batches import FaceData, divide
 from mien.lab.callbacks import moving_average
+from mien.lab.export import export
 from mien.lab.module import Classifier
 from mien.lab.networks import NETWORKS, residual_net
 from mien.lab.runs import Run
 from mien.lab.saved import save
 from mien.lab.training import TrainOptions, check_start, train
 from mien.measuring.evaluation import evaluate
+from mien.measuring.exclusion import exclude, write_exclusions
 from mien.measuring.faceset import FaceSet
 from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Protocol, Recipe, Stopping, override
 
@@ -319,6 +321,16 @@ def test_damaged_records_are_named(name: str, content: bytes, finished: Path, tm
         Run(run).history()
 
 
+def test_a_run_whose_last_epoch_is_missing_does_not_begin_anew(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    last, best = run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"
+    last.unlink()
+    before = best.read_bytes()
+    with pytest.raises(Damaged, match=r"last\.ckpt is missing; copy .*best\.ckpt over it"):
+        train(Run(run).recipe, labelled(), run, resume=True)
+    assert best.read_bytes() == before
+
+
 def test_a_damaged_checkpoint_can_be_helped(finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     last, best = run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"
@@ -463,6 +475,22 @@ def test_who_knows_the_rows_that_choose_does_not_teach(tmp_path: Path) -> None:
         train(quick(**plain, protocol=shared), labelled(), tmp_path / "student", start_from=teacher)
     assert not (tmp_path / "student").exists()
     train(dataclasses.replace(student, seed=1), labelled(), tmp_path / "student", teachers=[teacher])
+
+
+def test_the_same_faces_are_known_without_their_votes_and_in_other_files(tmp_path: Path) -> None:
+    other = labelled()
+    votes = np.tile(np.array([10] + [0] * 9, np.uint8), (len(other), 1))
+    faces = dataclasses.replace(other, votes=votes, checksum="1" * 64)
+    voted = train(quick(epochs=1), faces, tmp_path / "voted")
+    pair, _ = save(voted, tmp_path / "pair.json")
+    tenth = quick(votes=0.0, drop_non_faces=False, epochs=1, protocol=Protocol(select=0.1, held_out="random"))
+    for elder in (voted, pair, export(voted, tmp_path / "elder.onnx")):
+        with pytest.raises(InputError, match=r"learned from (\d+) of the \1 rows that are to choose"):
+            train(tenth, other, tmp_path / "run", start_from=elder)
+    write_exclusions(tmp_path / "list.csv", other, {0: ["flat"], 1: ["flat"]})
+    with pytest.raises(InputError, match=r"learned from (\d+) of the \1 rows that are to choose"):
+        train(tenth, exclude(other, tmp_path / "list.csv"), tmp_path / "run", start_from=voted)
+    train(tenth, dataclasses.replace(other, images=255 - other.images), tmp_path / "run", start_from=voted)
 
 
 def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:

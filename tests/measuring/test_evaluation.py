@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,6 +70,20 @@ def test_a_report_tells_what_the_recipe_did_with_the_split(
         known = replace(small_faces, labels=np.abs(small_faces.labels))
         notes = evaluate(Trained(), known, "PrivateTest").notes
         assert "PrivateTest chose the epoch: this is a selection score, not a test score." in notes
+
+
+def test_a_report_asks_every_member_of_an_ensemble(small_faces: FaceSet) -> None:
+    clean, learned = (
+        {"recipe": json.loads(replace(RECIPES["workshop"], protocol=protocol).to_json())}
+        for protocol in (Protocol(), Protocol(train=("Training", "PublicTest"), select=0.1))
+    )
+
+    class Pair(Bars):
+        card = SimpleNamespace(scores={"members": [clean, learned]}, recipe=json.dumps(clean["recipe"]))
+
+    notes = evaluate(Pair(), small_faces, "PublicTest").notes
+    assert notes[0].startswith("Rows of PublicTest may be among those it learned from: its recipe trains on Training +")
+    assert not any("selection score" in note for note in notes)
 
 
 def test_more_views_are_scored_where_asked(small_faces: FaceSet) -> None:

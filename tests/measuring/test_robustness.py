@@ -8,6 +8,7 @@ from mien.expressions import FERPLUS, Labels
 from mien.measuring.corruptions import CORRUPTIONS, corrupt
 from mien.measuring.faceset import FaceSet
 from mien.measuring.robustness import Robustness, evaluate_corrupted
+from mien.recipes import RECIPES, Protocol
 
 
 class Bars:
@@ -50,6 +51,16 @@ def test_what_is_lost_shows(measured: Robustness) -> None:
     assert dark.ece > measured.points["darker"][0.7].ece
     assert "| darker | 0.1 (light left) | 100.0% | 0.0 | " in measured.to_markdown()
     assert "| 0.0% | - |" in measured.to_markdown()
+
+
+def test_learned_rows_are_not_called_a_selection_score(measured: Robustness, small_faces: FaceSet) -> None:
+    class Trained(Bars):
+        recipe = replace(RECIPES["workshop"], protocol=Protocol(train=("Training", "PublicTest"), select=0.1))
+
+    assert measured.notes[0].startswith("PublicTest chooses epochs and settings: this is a selection score")
+    learned = evaluate_corrupted(Trained(), small_faces, "PublicTest").notes[0]
+    assert learned.startswith("Rows of PublicTest may be among those it learned from")
+    assert evaluate_corrupted(Bars(), small_faces, "Training").notes[0].startswith("Training rows are learned from")
 
 
 def test_json_brings_all_of_it_back(measured: Robustness) -> None:

@@ -22,6 +22,7 @@ def data_import(
     from mien.measuring.npy import save_npy
 
     _need_outside(out_folder, source)
+    _need_apart(out_folder, source)
     faces = load_faces(source, ferplus, skip_bad)
     table = plain_table("split", "rows", *EXPRESSIONS, "unlabelled")
     for split in dict.fromkeys(faces.splits.tolist()):
@@ -40,6 +41,14 @@ def _need_outside(folder: Path | None, source: Path) -> None:
 
     if folder is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
+
+
+def _need_apart(folder: Path | None, source: Path) -> None:
+    """A folder that holds arrays of ours is taken for these alone: other pairs in it would not be read any more."""
+    from mien.errors import InputError
+
+    if folder is not None and source.suffix == ".npy" and folder.resolve() == source.resolve().parent:
+        raise InputError(f"{folder} holds {source}, and would be read without it from then on; name another folder")
 
 
 def data_audit(

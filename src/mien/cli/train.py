@@ -81,9 +81,9 @@ def train(
     if not is_first_process():
         return
     out.print(Text(f"run folder: {run}"))
-    rest = f" --ferplus {ferplus}" if chosen.labels != "fer2013" else ""
-    if exclude and SELECTION_SPLIT not in faces.splits:  # a share of what is left was held out
-        rest += f" --exclude {exclude}"
+    share = SELECTION_SPLIT not in faces.splits or SELECTION_SPLIT in chosen.protocol.train  # that was held out
+    rest = f" --ferplus {ferplus}" if ferplus and (share or chosen.labels != "fer2013") else ""
+    rest += f" --exclude {exclude}" if exclude and share else ""
     rest += " --skip-bad" * bool(faces.dropped)
     out.print(Text(f"next: mien export {run} --data {data}{rest} --out FILE.onnx"), soft_wrap=True)
 

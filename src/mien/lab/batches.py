@@ -54,10 +54,10 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
             f"out {_SHARE}"
         )
     for name in protocol.train:
-        faces.split(name)  # names the missing split and those that exist
+        faces.where(name)  # names the missing split and those that exist
     if chosen != HELD_OUT:
         try:
-            faces.split(chosen)
+            faces.where(chosen)
         except NotFound as error:
             another = "to choose the epoch, name another (--set protocol.select=NAME)"
             raise NotFound(f"{error}; {another}, or hold out {_SHARE}") from error

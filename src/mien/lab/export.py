@@ -94,6 +94,7 @@ def export(
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
         licence=LICENCE,
         data_sha256=trained.data_sha256,
+        pixels_sha256=trained.pixels_sha256,
         trainings=tuple(trained.trainings),
     )
     with TemporaryDirectory() as folder:
@@ -161,6 +162,7 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
         "coverage": float(answered[-1, 0]) if some else 0.0,
         "accuracy_kept": float(answered[-1, 1]) if some else None,
         # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
+        "notes": list(faces.notes),  # which rows a list left out, and what that does to the scores
         "risk_coverage": [coverage[max(0, round(len(coverage) * k / 10) - 1)].tolist() for k in range(1, 11)],
     }
     return replace(card, scores={split: report.to_dict()["scores"], "calibration": calibration})
@@ -187,7 +189,7 @@ def calibration_rows(card: Card, faces: FaceSet) -> tuple[FaceSet, str]:
         raise InputError(
             f"expected a data set with a {SELECTION_SPLIT} that the network did not train on, or the one that it did "
             f"(sha-256 {card.data_sha256[:12]}...), of which a share was held out, but got {faces.source} (sha-256 "
-            f"{faces.checksum[:12]}...); name the same --data and --exclude as in training"
+            f"{faces.checksum[:12]}...); name the same --data, --ferplus and --exclude as in training"
         )
     return divide(faces, recipe), split
 

@@ -20,6 +20,7 @@ from mien.lab.module import Classifier
 from mien.lab.networks import SqueezeExcite
 from mien.lab.runs import Predicting, Run
 from mien.lab.saved import Saved
+from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import load_model, model_files
 from mien.recipes import Recipe
 
@@ -31,7 +32,7 @@ class Exported(Predicting):
 
     Args:
         model: The name of a model in the package, or an .onnx file that `export` or `quantize` wrote.
-        faces: Grey faces of the kind that it will learn from.
+        faces: Grey faces of the kind that it will learn from, as `sample` gives.
 
     Raises:
         NotFound, FileError, Damaged: As `load_model` does.
@@ -50,14 +51,17 @@ class Exported(Predicting):
                 f"({error}); of an ensemble take a member (mien export {file} --member 1 --out FILE.onnx), of another "
                 "network name the run folder"
             ) from error
-        _unfold(classifier, norms, torch.from_numpy(faces[:FACES]))
-        super().__init__(classifier, file, trainings=recognizer.card.trainings)
-        self._data_sha256 = recognizer.card.data_sha256
+        _unfold(classifier, norms, torch.from_numpy(faces))
+        card = recognizer.card
+        super().__init__(classifier, file, (), card.trainings, card.data_sha256, card.pixels_sha256)
 
-    @property
-    def data_sha256(self) -> str:
-        """Checksum of the data set that the network learned from."""
-        return self._data_sha256
+
+def sample(divided: FaceSet) -> UInt8[np.ndarray, "N 48 48"]:
+    """Faces by which norms are told: of the Training rows, and from all over these, which may stand in label order."""
+    rows = np.flatnonzero(divided.splits == "Training")
+    chosen = np.random.default_rng(0).permutation(rows)[:FACES]
+    images: UInt8[np.ndarray, "N 48 48"] = divided.images[np.sort(chosen)]
+    return images
 
 
 def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"]) -> Predicting:

@@ -28,11 +28,11 @@ class _Training(quantization.CalibrationDataReader):  # type: ignore[misc]
     """Training faces, chosen once and for all, in batches of one size: the library stacks what it collects."""
 
     def __init__(self, faces: FaceSet) -> None:
-        images = faces.split("Training").images
-        chosen = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_FACES]
+        rows = np.flatnonzero(faces.where("Training"))
+        chosen = np.random.default_rng(0).permutation(rows)[:CALIBRATION_FACES]
         batch = min(64, len(chosen))
         whole = len(chosen) - len(chosen) % batch
-        self.batches = iter(images[chosen[:whole]].reshape(-1, batch, *images.shape[1:]))
+        self.batches = iter(faces.images[chosen[:whole]].reshape(-1, batch, *faces.images.shape[1:]))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next batch; None after the last."""

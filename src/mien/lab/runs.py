@@ -36,16 +36,26 @@ class Predicting:
         file: Where its weights are from.
         notes: What a report on it must say: that it is a trial.
         trainings: As the attribute; the recipe's alone where nothing else is known.
+        data_sha256, pixels_sha256: As the attributes.
 
     Attributes:
         name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
         trainings: How the weights came to be, in words, from the training that began with none on (--start-from).
+        data_sha256: Checksum of the files that it learned from; empty where that is not known.
+        pixels_sha256: Fingerprint of the faces in them, whatever their form; empty where that is not known.
     """
 
     def __init__(
-        self, classifier: Classifier, file: Path, notes: Sequence[str] = (), trainings: Sequence[str] = ()
+        self,
+        classifier: Classifier,
+        file: Path,
+        notes: Sequence[str] = (),
+        trainings: Sequence[str] = (),
+        data_sha256: str = "",
+        pixels_sha256: str = "",
     ) -> None:
         self.classifier, self.file, self.notes = classifier, file, list(notes)
+        self.data_sha256, self.pixels_sha256 = data_sha256, pixels_sha256
         self.recipe = classifier.recipe
         self.trainings = list(trainings) or [training(self.recipe)]
         self.name = self.recipe.title + "-trial" * bool(notes)
@@ -59,11 +69,6 @@ class Predicting:
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float64[np.ndarray, "B C"]:
         """Probabilities, not calibrated."""
         return metrics.softmax(self.logits(faces))
-
-    @property
-    def data_sha256(self) -> str:
-        """Checksum of the data set that it learned from; empty where that is not known."""
-        return ""
 
     @property
     def checksum(self) -> str:
@@ -89,18 +94,14 @@ class Run(Predicting):
         file = self.folder / "checkpoints" / f"{checkpoint}.ckpt"
         classifier = load_checkpoint(file)
 
-        def known(text: str) -> tuple[float, list[str]]:
+        def known(text: str) -> tuple[float, list[str], str, str]:
             record = parse_json(text)
-            return float(record["options"]["limit"]), list(map(str, record.get("trainings", [])))
+            data, pixels = str(record["data_sha256"]), str(record.get("pixels_sha256", ""))  # older ones have no latter
+            return float(record["options"]["limit"]), list(map(str, record.get("trainings", []))), data, pixels
 
-        limit, trainings = self._record("environment.json", known)
+        limit, trainings, data, pixels = self._record("environment.json", known)
         notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
-        super().__init__(classifier, file, notes, trainings)
-
-    @property
-    def data_sha256(self) -> str:
-        """Checksum of the data set that the run learned from."""
-        return self._record("environment.json", lambda text: str(parse_json(text)["data_sha256"]))
+        super().__init__(classifier, file, notes, trainings, data, pixels)
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.

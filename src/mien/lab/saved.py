@@ -49,7 +49,8 @@ class Saved(Predicting):
         weights = Path(path).with_name(architecture["weights"])
         _load_weights(classifier, weights, recipe.title)
         notes, trainings = (list(map(str, architecture[key])) for key in ("notes", "trainings"))
-        super().__init__(classifier, weights, notes, trainings)
+        data, pixels = (architecture[key] for key in ("data_sha256", "pixels_sha256"))
+        super().__init__(classifier, weights, notes, trainings, data, pixels)
 
 
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:
@@ -76,6 +77,8 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
         "format": FORMAT,
         "notes": trained.notes,
         "trainings": trained.trainings,
+        "data_sha256": trained.data_sha256,
+        "pixels_sha256": trained.pixels_sha256,
         "recipe": json.loads(classifier.recipe.to_json()),
         "labels": list(answers(classifier.recipe.labels)),
         "weights": weights.name,
@@ -103,11 +106,12 @@ def _read_architecture(path: Path) -> dict[str, Any]:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise Damaged(f"{path} is no JSON: {error}") from error
-    known = {"format": str, "recipe": dict, "weights": str, "layers": list, "notes": list, "trainings": list}
+    newer = {"notes": list, "trainings": list, "data_sha256": str, "pixels_sha256": str}  # older files lack these
+    known = {"format": str, "recipe": dict, "weights": str, "layers": list, **newer}
     if not isinstance(architecture, dict) or architecture.get("format") != FORMAT:
         raise Damaged(f"{path} is no architecture of this package; make one with: mien export RUN --form json+weights")
-    for key in ("notes", "trainings"):  # older files have none
-        architecture.setdefault(key, [])
+    for key, kind in newer.items():
+        architecture.setdefault(key, kind())
     if wrong := [key for key, kind in known.items() if not isinstance(architecture.get(key), kind)]:
         raise Damaged(f"{path} lacks {', '.join(wrong)}, or holds something else there; export the run again")
     if Path(architecture["weights"]).name != architecture["weights"]:

@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,13 +27,14 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
 from mien.lab.batches import HELD_OUT, FaceData, divide, validation_split
 from mien.lab.callbacks import EpochBar, History, callbacks
-from mien.lab.exported import FACES, open_trained
+from mien.lab.exported import open_trained, sample
 from mien.lab.module import Classifier, check_recipe
 from mien.lab.networks import inherit
 from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint, training
 from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
+from mien.measuring.exclusion import fingerprint
 from mien.measuring.faceset import FaceSet
 from mien.recipes import Checked, Recipe
 from mien.storage import need_file, parse_json, write_whole
@@ -71,6 +72,7 @@ def environment(faces: FaceSet, options: TrainOptions) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "data": faces.name,
         "data_sha256": faces.checksum,
+        "pixels_sha256": fingerprint(faces),
         "options": asdict(options),
     }
 
@@ -124,7 +126,7 @@ def train(
     check_start(recipe, out, teachers, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     divided = divide(faces, recipe, options.limit)
-    some = faces.images[np.flatnonzero(divided.splits == "Training")[:FACES]]
+    some = sample(divided)
     learned = [open_trained(teacher, some) for teacher in teachers]
     elder = open_trained(start_from, some) if start_from is not None else None
     _check_unseen([*learned, *filter(None, [elder])], faces, divided, recipe)
@@ -203,17 +205,26 @@ def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSe
     Raises:
         InputError: One of them learned from such rows.
     """
-    choosing = divided.split(validation_split(recipe)).rows
+    choosing = divided.rows[divided.where(validation_split(recipe))]
     for known in trained:
-        if known.data_sha256 != faces.checksum:
+        if known.pixels_sha256 != fingerprint(faces) and known.data_sha256 != faces.checksum:
             continue  # whose rows are not known
-        seen = np.intersect1d(choosing, divide(faces, known.recipe).split("Training").rows)
-        if len(seen):
+        if len(seen := np.intersect1d(choosing, _learned(faces, known.recipe))):
             raise InputError(
                 f"{known.file} learned from {len(seen):,} of the {len(choosing):,} rows that are to choose the epoch, "
                 f"and would hand on what they are; divide the rows alike in both, by the same protocol and seed "
                 f"({known.name}: {known.recipe.protocol}; seed {known.recipe.seed})"
             )
+
+
+def _learned(faces: FaceSet, recipe: Recipe) -> np.ndarray:
+    """The numbers of the rows that a recipe learns from: of these faces, whether or not they came with their votes."""
+    if isinstance(recipe.protocol.select, str):
+        return np.asarray(faces.rows[np.isin(faces.splits, recipe.protocol.train)])
+    # Votes take no part in what is held out, but where they give the labels.
+    known = replace(recipe, votes=0.0, labels=recipe.labels if faces.votes is not None else "fer2013")
+    divided = divide(faces, known)
+    return np.asarray(divided.rows[divided.splits == "Training"])
 
 
 def check_start(
@@ -231,7 +242,7 @@ def check_start(
             and nodes that nobody started or that cannot share the batch.
         NotFound: There is no such network.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
-        Damaged: The checkpoint to go on from is damaged.
+        Damaged: The checkpoint to go on from is damaged, or missing where there was one.
     """
     check_recipe(recipe)
     if bool(teachers) != bool(recipe.distil):
@@ -252,11 +263,15 @@ def check_start(
     if resume and not (out / "recipe.json").exists():
         raise FileError(f"{out} holds no run to resume; start one without --resume")
     last = out / "checkpoints" / "last.ckpt"
-    if resume and last.exists():
-        try:
+    if not resume:
+        return
+    try:
+        if last.exists():
             load_checkpoint(last)
-        except Damaged as error:
-            raise Damaged(f"{error}; {_instead_of(last)}") from error
+        elif last.with_name("best.ckpt").exists():  # to begin anew would replace it
+            raise Damaged(f"{last} is missing")
+    except Damaged as error:
+        raise Damaged(f"{error}; {_instead_of(last)}") from error
 
 
 def _instead_of(last: Path) -> str:

@@ -5,6 +5,7 @@ Roles: Training is learned from, PublicTest chooses (its scores are selection sc
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -254,7 +255,7 @@ def evaluate(
     asked = VIEWS[: VIEWS.index(views) + 1]
     found = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
     report = _report(predictor.name, faces, split, labels, rows, found, binary)
-    report.notes[:0] = [*getattr(predictor, "notes", ()), *_protocol_notes(predictor, split)]
+    report.notes[:0] = [*getattr(predictor, "notes", ()), *role_notes(split, recipes_of(predictor))]
     return report
 
 
@@ -268,15 +269,33 @@ def trained_by(predictor: Any) -> Recipe:
     return recipe
 
 
-def _protocol_notes(predictor: Predictor, split: str) -> list[str]:
-    """What a recipe's use of a split means for the score there, as far as the split's name does not tell it."""
-    if split == "Training" or not (hasattr(predictor, "recipe") or hasattr(predictor, "card")):
+def recipes_of(predictor: Any) -> list[Recipe]:
+    """The recipes of a predictor: one, of an ensemble each member's, of a stranger's none.
+
+    Raises:
+        InputError: The file of a model holds no recipe.
+    """
+    if not (hasattr(predictor, "recipe") or hasattr(predictor, "card")):
         return []
-    recipe = trained_by(predictor)
-    if split in recipe.protocol.train:
-        return [f"Rows of {split} may be among those it learned from: its recipe {recipe.protocol}."]
-    if split == recipe.protocol.select != SELECTION_SPLIT:
+    members = predictor.card.scores.get("members", []) if hasattr(predictor, "card") else []
+    return [Recipe.from_json(json.dumps(member["recipe"])) for member in members] or [trained_by(predictor)]
+
+
+def role_notes(split: str, recipes: Sequence[Recipe] = ()) -> list[str]:
+    """What the part that a split played in training means for the score there.
+
+    Args:
+        split: Its name; Training and the split that chooses by custom are known by it.
+        recipes: Those of the predictor, as far as they are known.
+    """
+    if split == "Training":
+        return ["Training rows are learned from: this score says nothing about new faces."]
+    if learned := [recipe.protocol for recipe in recipes if split in recipe.protocol.train]:
+        return [f"Rows of {split} may be among those it learned from: its recipe {learned[0]}."]
+    if any(split == recipe.protocol.select != SELECTION_SPLIT for recipe in recipes):
         return [f"{split} chose the epoch: this is a selection score, not a test score."]
+    if split == SELECTION_SPLIT:
+        return [f"{split} chooses epochs and settings: this is a selection score, not a test score."]
     return []
 
 
@@ -301,7 +320,9 @@ def evaluate_predictions(
     if missing := [int(row) for row in rows.rows if int(row) not in found]:
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
     probabilities = np.array([found[int(row)] for row in rows.rows])
-    return _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
+    report = _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
+    report.notes[:0] = role_notes(split)
+    return report
 
 
 def labelled(faces: FaceSet, split: str, labels: Labels) -> FaceSet:
@@ -333,10 +354,6 @@ def _report(
     views = {view: among(probabilities, answers(labels)) for view, probabilities in views.items()}
     votes = None if rows.votes is None else shares(rows.votes, min(own, len(answers(labels))))
     notes = [*faces.notes, *label_notes(rows, labels, own, votes)]
-    if split == SELECTION_SPLIT:
-        notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
-    if split == "Training":
-        notes.append("Training rows are learned from: this score says nothing about new faces.")
     parts = {"all": np.ones(len(rows), bool)}
     twins = twin_share = None
     first = next(iter(views.values()))

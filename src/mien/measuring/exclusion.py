@@ -28,7 +28,12 @@ _OPINIONS = {"vote": "voters", "label": "a network"}
 
 
 def fingerprint(faces: FaceSet) -> str:
-    """SHA-256 of the pixels and row numbers of a whole data set."""
+    """SHA-256 of the pixels and row numbers of a whole data set: the same in every form, with and without votes.
+
+    A set that rows were left out of by a list has that of the whole one.
+    """
+    if faces.whole:
+        return faces.whole
     digest = sha256(np.ascontiguousarray(faces.images).data)
     digest.update(np.ascontiguousarray(faces.rows, np.int64).data)
     return digest.hexdigest()
@@ -90,7 +95,7 @@ def exclude(faces: FaceSet, path: str | PathLike[str], *, split: str | None = No
     reasons = [listed[row] for row in faces.rows[out].tolist()]
     notes = _notes(path.name, reasons, f"{int(asked.sum()):,} rows" + f" of {split}" * (split is not None))
     source = f"{faces.source} without {path.name}"
-    return replace(faces.take(~out), source=source, checksum=both, notes=(*faces.notes, *notes))
+    return replace(faces.take(~out), source=source, checksum=both, notes=(*faces.notes, *notes), whole=checksum)
 
 
 def _notes(name: str, reasons: Sequence[Sequence[str]], of: str) -> list[str]:

@@ -30,6 +30,7 @@ class FaceSet:
         source: What it was read from.
         faults: File, line and reason of each row that was dropped because it is damaged.
         notes: What every report on these rows must say beside its numbers, as sentences.
+        whole: Fingerprint of the set that rows were left out of by a list; empty where none were.
 
     Raises:
         InputError: The arrays do not belong together.
@@ -44,6 +45,7 @@ class FaceSet:
     source: str
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: str = ""
 
     def __post_init__(self) -> None:
         if problem := misfit(self.images, self.labels, self.splits, self.rows, self.votes):
@@ -83,16 +85,24 @@ class FaceSet:
         )
 
     def split(self, name: str) -> "FaceSet":
-        """The rows of one split.
+        """The rows of one split; arrays are copied.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        return self.take(self.where(name))
+
+    def where(self, name: str) -> Bool[np.ndarray, "N"]:
+        """Which rows are of one split; nothing is copied.
 
         Raises:
             NotFound: There is none of that name; the message counts those there are.
         """
-        where = self.splits == name
+        where: Bool[np.ndarray, "N"] = self.splits == name
         if not where.any():
             there = ", ".join(f"{split} ({count:,} rows)" for split, count in self.sizes.items())
             raise NotFound(f"there is no split {name!r} in {self.source}; it has {there or 'no rows'}")
-        return self.take(where)
+        return where
 
     def twins_in(self, other: "FaceSet", split: str | None = None) -> Bool[np.ndarray, "N"]:
         """Which rows have all their pixels equal to those of some row of another set, or of one split of it.

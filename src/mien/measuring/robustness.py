@@ -16,6 +16,8 @@ from mien.measuring.evaluation import (
     labelled,
     markdown_table,
     predict,
+    recipes_of,
+    role_notes,
 )
 from mien.measuring.faceset import FaceSet
 
@@ -160,9 +162,8 @@ def evaluate_corrupted(
     rows = labelled(faces, split, labels)
     answered = predict(predictor, rows)
     clean = among(answered, answers(labels))
-    notes = [*getattr(predictor, "notes", ()), *faces.notes, *label_notes(rows, labels, answered.shape[1])]
-    if split == SELECTION_SPLIT:
-        notes.append(f"{split} chose epochs and settings: the first line is a selection score; compare with it.")
+    notes = [*getattr(predictor, "notes", ()), *role_notes(split, recipes_of(predictor)), *faces.notes]
+    notes += label_notes(rows, labels, answered.shape[1])
     if threshold is None:
         threshold = metrics.threshold_for(clean, rows.labels, KEPT_ACCURACY)
         at = f"at {threshold:.1%}" if threshold < 1 else "at none"

@@ -77,11 +77,12 @@ class Card:
         recipe: The recipe, as JSON text.
         scores: Measured scores, by split.
         licence: Terms of the weights.
-        data_sha256: Checksum of the data set that it learned from.
+        data_sha256: Checksum of the files that it learned from, one after the other.
         probe: Logits of `probe_image`, by which any machine can check that it computes the same.
         precision: "float32", or "int8": weights and activations in 8 bits.
         trainings: In words, the trainings that made the weights, first to last; none in older files and ensembles,
             whose members' stand in the scores.
+        pixels_sha256: Fingerprint of the faces that it learned from, whatever their form; none in older files.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Card:
     probe: tuple[float, ...]
     precision: str = "float32"
     trainings: tuple[str, ...] = ()
+    pixels_sha256: str = ""
 
     @property
     def tolerance(self) -> float:
@@ -118,6 +120,7 @@ class Card:
             "probe": json.dumps(self.probe),
             "precision": self.precision,
             "trainings": json.dumps(self.trainings),
+            "pixels_sha256": self.pixels_sha256,
         }
 
     @classmethod
@@ -146,6 +149,7 @@ class Card:
                 probe=tuple(float(v) for v in parse_json(metadata["probe"])),
                 precision=metadata.get("precision", "float32"),
                 trainings=tuple(str(v) for v in parse_json(metadata.get("trainings", "[]"))),
+                pixels_sha256=metadata.get("pixels_sha256", ""),
             )
             json.dumps(card.scores, allow_nan=False)  # the server passes them on
         except (KeyError, ValueError, TypeError, OverflowError) as error:
