@@ -41,6 +41,19 @@ def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypat
     assert str(alone) == str(failure)
 
 
+def test_what_is_made_of_the_photos_is_not_read_again(tmp_path: Path) -> None:
+    made = tmp_path / "album" / "drawn"
+    made.mkdir(parents=True)
+    for photo in (tmp_path / "album" / "a.jpg", made / "a.jpg"):
+        photo.touch()
+    photo = tmp_path / "album" / "a.jpg"
+    for given in (tmp_path / "album", tmp_path / "album" / "**" / "*.jpg"):
+        assert find_photos([given], skip=[made]) == [photo]
+        assert set(find_photos([given])) == {photo, made / "a.jpg"}
+    assert find_photos([made], skip=[made]) == find_photos([made / "a.jpg"], skip=[made]) == [made / "a.jpg"]
+    assert find_photos([made / "*.jpg"], skip=[made]) == [made / "a.jpg"]
+
+
 def test_an_empty_name_costs_no_other(collins: Path) -> None:
     failure, photo = find_photos(["", collins])
     assert photo == collins

@@ -20,12 +20,17 @@ class Counted:
         return self.detector.find(image)
 
 
+def size_of(image: np.ndarray) -> tuple[int, int]:
+    return image.shape[1], image.shape[0]
+
+
 def watch(frames: list[np.ndarray], rate: float = 25, every_s: float = 0.2) -> tuple[list[list[Face]], int, list[bool]]:
     detector = Counted()
     follower = Follower(detector, every_s=every_s)
     faces, cuts = [], []
     for k, image in enumerate(frames):
-        faces.append(follower.faces(k / rate, grey(resize(image, SIDE, SIDE * 9 // 16)), lambda image=image: image))
+        small = grey(resize(image, SIDE, SIDE * 9 // 16))
+        faces.append(follower.faces(k / rate, small, size_of(image), lambda image=image: image))
         cuts.append(follower.cut)
     return faces, detector.calls, cuts
 
@@ -40,7 +45,7 @@ def test_a_detector_is_left_as_it_came(side: int | None, looks: list[int | None]
     image, detector, sides = paste(scene(), "collins", 200, 150, 90), Noting(side=side), []
     follower = Follower(detector, every_s=0)
     for k in range(3):
-        follower.faces(k / 25, grey(resize(image, SIDE, SIDE * 9 // 16)), lambda: image)
+        follower.faces(k / 25, grey(resize(image, SIDE, SIDE * 9 // 16)), size_of(image), lambda: image)
     assert sides == looks
     assert detector.side == side
 
@@ -54,7 +59,7 @@ def test_a_detector_may_look_at_photos_meanwhile() -> None:
     image, detector, seen = paste(scene(), "collins", 200, 150, 90), Meanwhile(), []
     follower = Follower(detector, every_s=0)
     for k in range(3):
-        follower.faces(k / 25, grey(resize(image, SIDE, SIDE * 9 // 16)), lambda: image)
+        follower.faces(k / 25, grey(resize(image, SIDE, SIDE * 9 // 16)), size_of(image), lambda: image)
     assert seen == [None] * 3
 
 
@@ -134,19 +139,32 @@ def test_small_faces_are_found_with_a_finer_look() -> None:
     counts = []
     for k, image in enumerate(frames):
         small = grey(resize(image, SIDE, SIDE * 9 // 16))
-        counts.append(len(follower.faces(k / 25, small, lambda image=image: image)))
+        counts.append(len(follower.faces(k / 25, small, size_of(image), lambda image=image: image)))
     assert counts == [1] * 12
+
+
+def test_a_stream_that_changes_its_size_is_looked_at_anew() -> None:
+    """The small pictures of both are alike; boxes are pixels of the large ones."""
+    large = [paste(scene(0, (1280, 720)), "collins", 600 + k, 300, 200) for k in range(6)]
+    frames = [*large, *(resize(image, 640, 360) for image in large), *large]
+    faces, _, cuts = watch(frames, every_s=10)
+    assert [k for k, cut in enumerate(cuts) if cut] == [6, 12]
+    widths = [face.box[2] for (face,) in faces]
+    assert widths[6] == pytest.approx(widths[5] / 2, rel=0.15)
+    assert widths[12] == pytest.approx(widths[5], rel=0.15)
+    assert {type(value) for (face,) in faces for value in (*face.box, *face.landmarks[0])} == {float}
 
 
 def test_it_goes_on_from_its_state() -> None:
     frames = [paste(scene(), "collins", 200 + 4 * k, 150, 90) for k in range(20)]
     smalls = [grey(resize(image, SIDE, SIDE * 9 // 16)) for image in frames]
     whole, first, second = (Follower(CenterFace()) for _ in range(3))
-    expected = [whole.faces(k / 25, smalls[k], lambda k=k: frames[k]) for k in range(20)]
+    expected = [whole.faces(k / 25, smalls[k], size_of(frames[k]), lambda k=k: frames[k]) for k in range(20)]
     for k in range(8):
-        first.faces(k / 25, smalls[k], lambda k=k: frames[k])
+        first.faces(k / 25, smalls[k], size_of(frames[k]), lambda k=k: frames[k])
     second.restore(json.loads(json.dumps(first.state())), smalls[7])
-    assert [second.faces(k / 25, smalls[k], lambda k=k: frames[k]) for k in range(8, 20)] == expected[8:]
+    later = [second.faces(k / 25, smalls[k], size_of(frames[k]), lambda k=k: frames[k]) for k in range(8, 20)]
+    assert later == expected[8:]
 
 
 @pytest.mark.parametrize("other", [1, 2])
@@ -156,8 +174,8 @@ def test_it_goes_on_behind_a_blank_picture(other: int) -> None:
     blank = np.zeros((SIDE * 9 // 16, SIDE), np.uint8)
     images = [scene(1), scene(other)]
     one, two = (grey(resize(image, SIDE, SIDE * 9 // 16)) for image in images)
-    first.faces(0.0, one, lambda: images[0])
-    first.faces(0.04, blank, lambda: np.zeros_like(images[0]))
+    first.faces(0.0, one, size_of(images[0]), lambda: images[0])
+    first.faces(0.04, blank, size_of(images[0]), lambda: np.zeros_like(images[0]))
     second.restore(json.loads(json.dumps(first.state())), blank)
-    second.faces(0.08, two, lambda: images[1])
+    second.faces(0.08, two, size_of(images[1]), lambda: images[1])
     assert second.cut == (other != 1)

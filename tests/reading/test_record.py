@@ -207,6 +207,37 @@ def test_sigterm_leaves_nothing_behind(long_clip: Path, tmp_path: Path, monkeypa
     assert list(tmp_path.glob("mien-*")) == []
 
 
+def test_a_camera_that_is_stopped_from_outside_leaves_its_table(clip: Path, tmp_path: Path) -> None:
+    program = f"""
+import os, signal, sys
+from mien.cli.program import main
+from mien.reading import video
+
+class Camera(video.Camera):
+    def __init__(self):
+        self._file = video.VideoFile({str(clip)!r})
+        self.name, self.duration_s = "camera 0", None
+
+    def close(self):
+        self._file.close()
+
+    def frames(self, after=None):
+        for number, picture in enumerate(self._file.frames()):
+            if number == 10:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield picture
+
+import mien.reading.watch
+mien.reading.watch.open_video = lambda *rest, **more: Camera()
+sys.argv = ["mien", "watch", "0", "--rows", "day.parquet", "--summary"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 143, done.stderr
+    assert "happy" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["day.parquet"]
+
+
 def test_a_clip_keeps_the_shape_of_its_pixels(tmp_path: Path) -> None:
     made = encode(tmp_path / "a.mp4", one_face(3), aspect=Fraction(16, 11))
     turn(made, 90)

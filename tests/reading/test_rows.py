@@ -66,6 +66,17 @@ def test_rows_have_the_documented_columns(suffix: str, tmp_path: Path) -> None:
     assert found[1]["shift_happy"] in ("", None)
 
 
+def test_rows_that_a_camera_left_are_not_written_over(tmp_path: Path) -> None:
+    """A camera's run cannot be gone on with, and leaves no notes; of a Parquet table it leaves the rows beside it."""
+    log = RowLog(tmp_path / "rows.parquet", None)
+    fill(log, range(4))
+    log.close()
+    left = (tmp_path / "rows.parquet.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"rows\.parquet\.jsonl holds rows of a run that did not come to its end"):
+        RowLog(tmp_path / "rows.parquet", None)
+    assert (tmp_path / "rows.parquet.jsonl").read_bytes() == left
+
+
 def test_rows_are_there_while_they_grow(tmp_path: Path) -> None:
     log = RowLog(tmp_path / "rows.csv", SETTINGS)
     for number in range(5):

@@ -4,6 +4,7 @@ import tarfile
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -162,6 +163,34 @@ def test_a_link_to_a_folder_is_told_and_not_followed(tmp_path: Path) -> None:
         f"{tmp_path / 'in' / 'loop'} is a link to a folder, which is not followed; label that folder by its name",
     )
     assert names(tmp_path / "in" / "**" / "*.jpg") == [str(tmp_path / "in" / "000.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [("**/*.jpg", True), ("*/*.jpg", True), ("lock*/*.jpg", True), ("[az]/*.jpg", False), ("*.jpg", False)],
+)
+def test_a_pattern_tells_the_folders_that_it_could_not_look_into(
+    pattern: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path / "all", 1)
+    for name in ("a", "locked"):
+        folder_of(tmp_path / "all" / name, 1)
+    ls = LocalFileSystem.ls
+
+    def breaking(self: LocalFileSystem, path: str, **options: Any) -> Any:
+        if Path(path).name == "locked":
+            raise OSError(5, "Input/output error")
+        return ls(self, path, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", breaking)
+    problems = [(each.source, each.problem) for each in list_source(str(tmp_path / "all" / pattern)) if each.problem]
+    expected = str(tmp_path / "all" / "locked"), f"cannot read {tmp_path / 'all' / 'locked'}: Input/output error"
+    assert problems == [expected] * told
+
+
+def test_a_pattern_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is no pattern: .*write \*\*/\*\.jpg"):
+        list(list_source(str(tmp_path / "**.jpg")))
 
 
 @pytest.mark.parametrize("damage", ["head", "end"])

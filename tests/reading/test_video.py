@@ -191,6 +191,22 @@ def test_a_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:
         list(VideoFile(clip, end_s=5.0).frames())
 
 
+def test_damage_at_the_start_is_told_too(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (30, 96, 128, 3)).astype(np.uint8)
+    clip = encode(tmp_path / "a.mkv", noise, rate=10)
+    content = bytearray(clip.read_bytes())
+    begin = content.index(b"\x1f\x43\xb6\x75") + 200  # in the first frame of the first cluster
+    content[begin : begin + 3_000] = bytes(b ^ 0x5A for b in content[begin : begin + 3_000])
+    clip.write_bytes(content)
+    pictures = []
+    with pytest.raises(Damaged, match=r"could not be decoded.* the first after 0\.00 s"):  # noqa: PT012
+        for each in VideoFile(clip).frames():
+            pictures.append(each)
+    assert len(pictures) < 30
+    later = [each.time_s for each in VideoFile(clip, start_s=2.0).frames()]
+    assert later[0] >= 2.0
+
+
 def test_bad_files_are_told_apart(tmp_path: Path, collins: Path) -> None:
     (tmp_path / "text.mp4").write_text("this is no video " * 100)
     (tmp_path / "empty.mp4").touch()

@@ -90,6 +90,29 @@ def colours(page: Page, canvas: str) -> int:
         canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size""")
 
 
+def test_the_page_works_where_the_browser_keeps_nothing(page: Page) -> None:
+    """Where site data are blocked, even to ask for a store throws."""
+    page.add_init_script("""for (const name of ["sessionStorage", "localStorage"])
+        Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });""")
+    page.reload()
+    page.click("#theme")
+    give(page, ("a.jpg", COLLINS))
+    expect(page.locator(".card .face-answer")).to_have_text("happy")
+
+
+def test_what_cannot_be_read_is_not_blamed_on_the_server(page: Page) -> None:
+    """A folder that is dropped comes as a file without content that can be read."""
+    page.evaluate("""() => {
+        const folder = new File(["x".repeat(4096)], "holiday");
+        folder.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException("gone", "NotReadableError")) });
+        const event = new Event("drop");
+        event.dataTransfer = { files: [folder] };
+        dispatchEvent(event);
+    }""")
+    expect(page.locator(".card.is-bad .summary")).to_have_text("This file cannot be read.")
+    expect(page.locator(".card.is-bad .body")).to_contain_text("If it is a folder, open it")
+
+
 def test_a_photo_is_read_and_can_be_saved(page: Page, server: Running) -> None:
     give(page, ("Eileen, 1995.jpg", COLLINS))
     card = page.locator(".card")

@@ -45,7 +45,7 @@ def read(
     for file, suffix in tables.items():
         check_form(file, suffix)
     need_writable(*tables)
-    found = find_photos(paths)
+    found = find_photos(paths, skip=[folder for folder in (draw, explain) if folder is not None])
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
     kinds = ((draw, _draw, "annotated copies"), (explain, _explain, "what the answers rest on"))

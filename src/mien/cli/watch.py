@@ -78,8 +78,10 @@ def watch(
         raise problem
 
 
-def _watch_all(recording: "Recording", start_s: float) -> MienError | None:
-    """Watch to the end, with a progress bar on a terminal; what was damaged in the file is told, not raised."""
+def _watch_all(recording: "Recording", start_s: float) -> MienError | SystemExit | None:
+    """Watch to the end, with a progress bar on a terminal; what is to be raised when all is written is returned: what
+    was damaged in the file, or that a camera was stopped from outside.
+    """
     frames = recording.frames()
     begun = False
     try:
@@ -88,6 +90,10 @@ def _watch_all(recording: "Recording", start_s: float) -> MienError | None:
                 begun = True
     except Damaged as error:
         return error
+    except SystemExit as stopped:
+        if recording.watch.live:  # its rows cannot be gone on with
+            return stopped
+        raise
     except KeyboardInterrupt:
         if recording.watch.live:  # how a camera usually ends
             return None

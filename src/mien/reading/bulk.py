@@ -1,7 +1,10 @@
 """Many photos: each is read, and none that fails stops the others."""
 
+import glob
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 
@@ -25,8 +28,15 @@ class Failure:
         return self.reason if self.source in self.reason else f"{self.source}: {self.reason}"
 
 
-def find_photos(paths: Iterable[str | PathLike[str]]) -> list[Path | Failure]:
+def find_photos(
+    paths: Iterable[str | PathLike[str]], *, skip: Iterable[str | PathLike[str]] = ()
+) -> list[Path | Failure]:
     """The files that paths, folders and patterns stand for, in the order given (see `images.find_images`).
+
+    Args:
+        paths: As there.
+        skip: Folders for what is made of the photos: where one lies inside a folder that is searched, what is in it is
+            left out.
 
     Returns:
         Files, and a failure in the place of a folder that holds no images or cannot be listed, or of a pattern
@@ -40,8 +50,18 @@ def find_photos(paths: Iterable[str | PathLike[str]]) -> list[Path | Failure]:
             images = find_images([path], refused=refused.append)
         except MienError as error:  # where nothing could be listed, that says it all
             refused = refused or [error]
+        below = [place for place in map(Path.resolve, map(Path, skip)) if _searched(path) in place.parents]
+        images = [image for image in images if not below or not any(map(image.resolve().is_relative_to, below))]
         found += [*(Failure(str(path), str(error)) for error in refused), *images]
     return found
+
+
+def _searched(path: str | PathLike[str]) -> Path | None:
+    """The folder that is searched for images: the path itself, or what comes before the first sign of a pattern."""
+    if os.path.isfile(path):
+        return None
+    fixed = list(takewhile(lambda part: not glob.has_magic(part) or os.path.isdir(path), Path(path).parts))
+    return Path(*fixed).resolve()
 
 
 def read_photos(

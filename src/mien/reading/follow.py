@@ -48,7 +48,7 @@ class _Known:
     found_s: float  # when the detector ran last
     searched_s: float  # when it looked at all scales last
     side: int  # of its looks in between
-    scale: float  # pixels of the picture in one of the small picture
+    size: tuple[int, int]  # width and height of the picture, in pixels
     faces: list[Face]
 
 
@@ -77,34 +77,42 @@ class Follower:
         self._blank = False  # the last picture was
 
     def faces(
-        self, time_s: float, small: UInt8[np.ndarray, "h w"], picture: Callable[[], UInt8[np.ndarray, "H W 3"]]
+        self,
+        time_s: float,
+        small: UInt8[np.ndarray, "h w"],
+        size: tuple[int, int],
+        picture: Callable[[], UInt8[np.ndarray, "H W 3"]],
     ) -> list[Face]:
         """The faces of the next picture, the largest first when they were just found.
 
         Args:
             time_s: Its time in seconds.
             small: The whole picture in grey, its longer side at `SIDE` pixels.
+            size: Its width and height in pixels. A stream whose pictures change it is cut there.
             picture: Gives its RGB pixels; called only when faces must be found.
         """
         known, before = self._known, self._small
         tiny, was_blank = _tiny(small), self._blank
         self._small, self._blank = small, bool(tiny.std() < _BLANK)
         back = was_blank and not self._blank
-        self.cut = before is not None and (before.shape != small.shape or self._is_cut(tiny))
+        resized = known is not None and known.size != size
+        self.cut = before is not None and (resized or before.shape != small.shape or self._is_cut(tiny))
         if not self._blank:
             self._scene = tiny
         if known is None or before is None or self.cut:
-            return self._find(time_s, picture(), None)
+            return self._find(time_s, size, picture(), None)
         faces = None
         if not back and time_s - known.found_s < self.every_s - 1e-6 and time_s - known.time_s <= _APART_S:
-            faces = _follow_all(before, small, known.faces, known.scale)
+            faces = _follow_all(before, small, known.faces, max(size) / max(small.shape))
         if faces is None:
-            return self._find(time_s, picture(), known)
+            return self._find(time_s, size, picture(), known)
         known.time_s, known.faces = time_s, faces
         return faces
 
-    def _find(self, time_s: float, image: UInt8[np.ndarray, "H W 3"], known: _Known | None) -> list[Face]:
-        longest = max(image.shape[:2])
+    def _find(
+        self, time_s: float, size: tuple[int, int], image: UInt8[np.ndarray, "H W 3"], known: _Known | None
+    ) -> list[Face]:
+        longest = max(size)
         searched_s = known.searched_s if known is not None else -math.inf
         thorough = time_s - searched_s >= _AGAIN_S
         side = known.side if known is not None else _LOOKS[0]
@@ -114,9 +122,7 @@ class Follower:
         if faces:
             smallest = min(face.box[3] for face in faces)
             side = next((s for s in _LOOKS if s >= longest or smallest * s / longest >= _SMALL), _LOOKS[-1])
-        assert self._small is not None
-        scale = longest / max(self._small.shape)
-        self._known = _Known(time_s, time_s, time_s if thorough else searched_s, side, scale, faces)
+        self._known = _Known(time_s, time_s, time_s if thorough else searched_s, side, size, faces)
         return faces
 
     def state(self) -> dict[str, Any] | None:
@@ -136,7 +142,7 @@ class Follower:
         """
         if state is None:
             return
-        known = {**state, "faces": [to_face(face) for face in state["faces"]]}
+        known = {**state, "size": tuple(state["size"]), "faces": [to_face(face) for face in state["faces"]]}
         self._small, self._blank, scene = small, known.pop("blank"), known.pop("scene")
         self._known = _Known(**known)
         if scene is not None:
@@ -217,8 +223,8 @@ def _moved(
         missed = np.abs(end + turn * (starts - start) - ends)
         sound = sound & (missed <= max(_LOOSE * face.box[3], 2 * float(np.median(missed[sound]))))
     x, y, width, height = face.box
-    middle = end + turn * (complex(x + width / 2, y + height / 2) - start)
-    width, height = abs(turn) * width, abs(turn) * height
+    middle = complex(end + turn * (complex(x + width / 2, y + height / 2) - start))
+    width, height = float(abs(turn)) * width, float(abs(turn)) * height
     if not (_STEADY < abs(turn) < 1 / _STEADY and 0 <= middle.real <= size[0] and 0 <= middle.imag <= size[1]):
         return None
     marks = end + turn * (np.array(face.landmarks) @ (1, 1j) - start)

@@ -49,8 +49,8 @@ class RowLog:
 
     Raises:
         InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set or
-            this run cannot be resumed; or there is a complete table to be resumed, but not of this video and these
-            columns.
+            this run cannot be resumed; or rows wait that nothing can go on with; or there is a complete table to be
+            resumed, but not of this video and these columns.
         FileError, MissingExtra: As `check_rows`, or the file cannot be written.
     """
 
@@ -70,6 +70,11 @@ class RowLog:
         self.finished = resume and settings is not None and notes is None and self._is_complete(settings["video"])
         if notes:
             self._open("r+b", notes["bytes"])  # what came after the last note comes again
+        elif self.growing != self.path and os.path.lexists(self.growing):
+            raise InputError(
+                f"{self.growing} holds rows of a run that did not come to its end, and would be written over; read "
+                "them, or move or delete that file, and begin anew"
+            )
         elif not self.finished:
             self._try_place()
 

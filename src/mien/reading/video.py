@@ -164,7 +164,7 @@ class VideoFile:
                 if number < 0:
                     raise InputError(f"{self.name} has no frame from {self.start_s:.2f} s to {self.end_s:.2f} s")
                 return
-            if time_s < begin or (after and time_s <= begin):
+            if (content is not None or begin) and (time_s < begin or (after and time_s <= begin)):
                 lost, last = 0, time_s  # what a seek lands on may lean on frames before it
             elif content is None or time_s <= last:
                 lost, lost_s = lost + 1, lost_s if lost else max(last, 0.0)

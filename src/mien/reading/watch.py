@@ -147,7 +147,7 @@ class Watch:
     def _see(self, picture: Picture) -> "_Seen":
         """All that must happen in order: faces and who they are."""
         rgb = cache(picture.rgb)
-        faces = self._follower.faces(picture.time_s, picture.grey(SIDE), rgb)
+        faces = self._follower.faces(picture.time_s, picture.grey(SIDE), picture.size, rgb)
         if self._follower.cut:
             self._tracker.cut()
         tracks = self._tracker.identify(picture.time_s, faces)

@@ -1,6 +1,16 @@
 // The way to the server: one token, one form of error.
 
-let token = sessionStorage.getItem("mien-token") ?? "";
+/** What this tab remembers of the token, where the browser lets it: site data may be blocked. */
+function remembered(given) {
+  try {
+    if (given !== undefined) sessionStorage.setItem("mien-token", given);
+    return sessionStorage.getItem("mien-token") ?? "";
+  } catch {
+    return "";
+  }
+}
+
+let token = remembered();
 
 /** What the server refused, with its hint. */
 export class Refused extends Error {
@@ -40,7 +50,7 @@ function askToken(wrong) {
 
 function keep(given) {
   token = given;
-  sessionStorage.setItem("mien-token", token);
+  remembered(given);
 }
 
 /** An answer's JSON, which something between this page and the server may have replaced. */

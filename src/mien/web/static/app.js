@@ -18,8 +18,12 @@ function startTheme() {
   const tell = () => button.setAttribute("aria-pressed", String(now() === "dark"));
   button.addEventListener("click", () => {
     root.dataset.theme = now() === "dark" ? "light" : "dark";
-    localStorage.setItem("mien-theme", root.dataset.theme);
     tell();
+    try {
+      localStorage.setItem("mien-theme", root.dataset.theme);
+    } catch {
+      // Site data are blocked: it holds until the page is left.
+    }
   });
   dark.addEventListener("change", tell);
   tell();

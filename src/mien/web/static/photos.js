@@ -62,6 +62,10 @@ export class Results {
         throw Object.assign(new Error(`This file has ${(file.size / 1e6).toFixed(1)} MB; the server takes ${limits.body / 1e6} MB.`),
                             { hint: "Save it smaller, or start the server with a larger --max-body." });
       }
+      await file.slice(0, 1).arrayBuffer().catch(() => {
+        throw Object.assign(new Error("This file cannot be read."),
+                            { hint: "If it is a folder, open it and take the photos in it; or it was moved." });
+      });
       const path = `/v1/read?source=${encodeURIComponent(file.name.slice(0, 300).toWellFormed())}`;
       const photo = await call(path, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
       const scale = Math.min(1, SHOWN / Math.max(photo.width, photo.height));
