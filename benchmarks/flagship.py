@@ -1,40 +1,43 @@
 #!/usr/bin/env python3
-"""Strong networks, their ensemble, and the small student that learns from them: one stage a call, each in its minutes.
+"""Strong networks, their ensemble, and a small student that learns from them, in the minutes that a lent GPU is there.
 
-    python benchmarks/flagship.py fer2013.csv members --minutes 9 --members resnet18:0 resnet18-se:1 vgg:2
-    python benchmarks/flagship.py fer2013.csv student --minutes 9 [--student mien-small]
+    python benchmarks/flagship.py fer2013.csv --minutes 8 --out flagship --members vgg:0 vgg:1 \\
+      --set epochs=100 --set batch=512 --set optimizer.lr=0.15 --set ema=0.996 --student-set epochs=60
 
-fer2013new.csv (FER+) lies beside the csv. A member is RECIPE:SEED with any `--set NAME=VALUE` on all of them. Every
-network gets an equal share of the minutes: its second epoch is timed, and the epochs that fit are what its cosine is
-planned for. Stages go on where they were stopped. For each network and for the ensemble of all members that are there:
-PublicTest scores (selection) into results/flagship.json, PrivateTest probabilities into predictions/NAME.csv, both
-under --out, and the student as a float32 ONNX file to be quantised (`mien export STUDENT.onnx --form int8`). With
---limit the line is tried on a share of the rows; give such a trial an --out of its own.
+fer2013new.csv (FER+) lies beside the csv. Members, RECIPE:SEED, are trained one after the other with every `--set`;
+then, if there is time, the student, from the network that ships, with all members as its teachers. After each of them
+what is worth keeping is written whole under --out, so that a machine may be taken away at any time: NAME.json and
+NAME.npz, a pair that `mien evaluate`, `--teacher` and `--start-from` take, its weights in half precision; and
+flagship.zip with PublicTest scores (selection), histories, and PrivateTest probabilities of every network and of the
+members' ensemble.
+When the minutes are over, the network that is learning ends with the epoch and is measured as it is. Nothing is begun
+that would take longer than what is left, going by the network before. The same line goes on where it was stopped.
+With --limit it is tried on a share of the rows; give such a trial --runs and --out of its own.
 """
 
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import torch
 
-from mien.lab.export import export
 from mien.lab.runs import Run
+from mien.lab.saved import save
 from mien.lab.training import TrainOptions, train
 from mien.measuring import metrics
 from mien.measuring.data import load
 from mien.measuring.evaluation import markdown_table, write_predictions
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import views_of
-from mien.recipes import RECIPES, Recipe, override
+from mien.recipes import Recipe, get_recipe, override
 from mien.storage import write_whole
 
-LEAST = 10  # epochs: what fewer of them give is no member
+VIEWS = {"single": "single view", "mirror": "mirror", "ten": "ten views"}
+ROBUST = {"mixup": "0.2", "augment.noise": "0.05", "augment.blur": "1.5"}  # as the networks that ship learned
 
 
 class OnDevice:
@@ -59,114 +62,138 @@ class OnDevice:
         return total.numpy()
 
 
-def planned(
-    recipe: Recipe, teachers: list[Path], faces: FaceSet, folder: Path, seconds: float, options: TrainOptions
-) -> Recipe:
-    """The recipe with as many epochs as fit: two epochs of a run that is thrown away tell how long one takes."""
-    plan = folder.with_suffix(".epochs")
-    if not plan.exists():
+class Flagship:
+    """What was trained so far, measured and written under --out.
+
+    Args:
+        args: Those of the command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.end = args, time.perf_counter() + 60 * args.minutes
+        self.longest = 0.0  # seconds that a network took
+        self.faces = load(args.data, ferplus=args.data.with_name("fer2013new.csv"))
+        self.parts = {name: self._some(name) for name in ("PublicTest", "PrivateTest")}
+        self.clean = ~self.parts["PublicTest"].twins_in(self.faces, "Training")
+        self.answers: dict[str, dict[str, list[np.ndarray]]] = {}  # by network and views: PublicTest's, PrivateTest's
+        self.members: list[str] = []
+
+    def _some(self, name: str) -> FaceSet:
+        part = self.faces.split(name)
+        return part.take(np.arange(max(1, int(self.args.limit * len(part)))))
+
+    @property
+    def left(self) -> float:
+        """Seconds until the minutes are over."""
+        return self.end - time.perf_counter()
+
+    def train(self, name: str, recipe: Recipe, **how: Any) -> bool:
+        """Train a network, or go on with it, and keep what it is worth.
+
+        Returns:
+            Whether it is there; not so where the time would not do.
+        """
+        folder, began = self.args.runs / name, time.perf_counter()
+        if not (done := (folder / "report.json").exists()) and self.left < self.longest:
+            print(f"{name}: {self.left:.0f} s are left, and the one before took {self.longest:.0f}; not begun")
+            return False
+        if not done:
+            try:
+                options = TrainOptions(precision=self.args.precision, limit=self.args.limit)
+                resume = (folder / "recipe.json").exists()
+                train(recipe, self.faces, folder, options=options, resume=resume, report=self._tell(name), **how)
+            except KeyboardInterrupt:
+                print(f"{name}: the minutes are over; measured as it is")
+            self.longest = max(self.longest, time.perf_counter() - began)
+        self.keep(name)
+        return True
+
+    def _tell(self, name: str) -> Any:
         ends: list[float] = []
-        start = time.perf_counter()
-        with TemporaryDirectory() as trial:
-            train(replace(recipe, epochs=2), faces, trial, options=options, teachers=teachers,
-                  report=lambda _: ends.append(time.perf_counter()))  # fmt: skip
-        epoch, overhead = ends[1] - ends[0], time.perf_counter() - start - (ends[1] - ends[0])
-        epochs = int((seconds - 2 * overhead) / (1.1 * epoch))  # a tenth is kept for what varies
-        if epochs < LEAST:
-            raise SystemExit(
-                f"{folder.name}: an epoch takes {epoch:.1f} s, all around them {overhead:.1f} s, so that {epochs} fit "
-                f"into {seconds:.0f} s, expected {LEAST} or more; give it more --minutes, or name fewer members"
-            )
-        write_whole(plan, lambda file: file.write(str(epochs)))
-    return replace(recipe, epochs=int(plan.read_text()))
 
+        def report(row: dict[str, float]) -> None:
+            ends.append(time.perf_counter())
+            rows = self.args.limit * self.faces.where("Training").sum()
+            rate = rows * (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
+            print(f"{name}: {rate:,.0f} images/s {row}", flush=True)
+            if self.left < 0:
+                raise KeyboardInterrupt
 
-def one(name: str, recipe: Recipe, teachers: list[Path], faces: FaceSet, seconds: float, args: Any) -> Path:
-    """Train one network in its share of the time, or go on with it."""
-    options = TrainOptions(precision=args.precision, limit=args.limit)
-    folder = args.runs / name
-    recipe = planned(replace(recipe, name=name), teachers, faces, folder, seconds, options)
-    ends: list[float] = []
+        return report
 
-    def report(row: dict[str, float]) -> None:
-        ends.append(time.perf_counter())
-        print(f"{name}: {row}", flush=True)
+    def keep(self, name: str) -> None:
+        """Measure a network and write it, with all that was measured before."""
+        out = self.args.out
+        _, weights = save(self.args.runs / name, out / f"{name}.json")
+        with np.load(weights) as arrays:
+            half = {key: a.astype(np.float16) if a.dtype == np.float32 else a for key, a in arrays.items()}
+        write_whole(weights, lambda file: np.savez(file, **half), binary=True)
+        network = OnDevice(Run(self.args.runs / name))
+        self.answers[name] = {
+            views: [network.probabilities(part.images, views) for part in self.parts.values()] for views in VIEWS
+        }
+        found = dict(self.answers)
+        if len(self.members) > 1:
+            found["flagship-ensemble"] = {
+                views: [np.mean([self.answers[member][views][k] for member in self.members], 0) for k in (0, 1)]
+                for views in VIEWS
+            }
+        rows = [self._score(one, views, found[one][views][0]) for one in found for views in VIEWS]
+        names = {one: self.args.runs / one / "history.csv" for one in self.answers}
+        with ZipFile(out / "flagship.zip.part", "w", ZIP_DEFLATED) as archive:
+            archive.writestr("results/flagship.json", json.dumps(rows, indent=1))
+            for one, history in names.items():
+                archive.write(history, f"results/{one}-history.csv")
+            for one, answers in found.items():
+                for views, suffix in (("single", ""), ("mirror", "-mirror")):
+                    table = out / f"{one}{suffix}.csv"
+                    write_predictions(table, self.parts["PrivateTest"], answers[views][1])
+                    archive.write(table, f"predictions/{table.name}")
+                    table.unlink()
+        (out / "flagship.zip.part").replace(out / "flagship.zip")
+        cells = [[r["name"], r["views"], *(f"{r[k]:.2%}" for k in ("accuracy", "without twins")), f"{r['nll']:.3f}"]
+                 for r in rows]  # fmt: skip
+        print(markdown_table(["network", "views", "PublicTest (selection)", "without twins", "NLL"], cells), flush=True)
 
-    resume = (folder / "recipe.json").exists()
-    train(recipe, faces, folder, options=options, teachers=teachers, resume=resume, report=report)
-    if len(ends) > 1:
-        rate = len(faces.split("Training")) * args.limit * (len(ends) - 1) / (ends[-1] - ends[0])
-        print(f"{name}: {recipe.epochs} epochs, {rate:,.0f} images/s", flush=True)
-    return folder
-
-
-def measure(runs: dict[str, Path], members: list[str], faces: FaceSet, out: Path, limit: float) -> None:
-    """Every network and the members' ensemble: PublicTest scores, PrivateTest probabilities, a short table."""
-    public, private = (
-        part.take(np.arange(len(part)) < limit * len(part))
-        for part in (faces.split("PublicTest"), faces.split("PrivateTest"))
-    )
-    clean = ~public.twins_in(faces.split("Training"))
-    kinds = {"single view": "single", "mirror": "mirror", "ten views": "ten"}
-    answers: dict[str, dict[str, list[np.ndarray]]] = {kind: {} for kind in kinds}
-    for name, folder in runs.items():
-        network = OnDevice(Run(folder))
-        for kind, views in kinds.items():
-            answers[kind][name] = [network.probabilities(part.images, views) for part in (public, private)]
-    if len(members) > 1:
-        for found in answers.values():
-            found["flagship-ensemble"] = [np.mean([found[name][k] for name in members], 0) for k in (0, 1)]
-    results, table = [], []
-    for kind, found in answers.items():
-        for name, (chosen, blind) in found.items():
-            row = {
-                "name": name, "views": kind, "accuracy": metrics.accuracy(chosen, public.labels),
-                "without twins": metrics.accuracy(chosen[clean], public.labels[clean]),
-                "nll": metrics.negative_log_likelihood(chosen, public.labels),
-                "ece": metrics.calibration_error(chosen, public.labels),
-                "epochs": len(Run(runs[name]).history()) if name in runs else None,
-            }  # fmt: skip
-            results.append(row)
-            table.append([name, kind, f"{row['accuracy']:.2%}", f"{row['without twins']:.2%}", f"{row['nll']:.3f}"])
-            suffix = "" if kind == "single view" else "-" + kind.replace(" ", "-")
-            write_predictions(out / "predictions" / f"{name}{suffix}.csv", private, blind)
-    write_whole(out / "results" / "flagship.json", lambda file: json.dump(results, file, indent=1))
-    print(markdown_table(["network", "views", "PublicTest (selection)", "without twins", "NLL"], table))
+    def _score(self, name: str, views: str, chosen: np.ndarray) -> dict[str, Any]:
+        labels = self.parts["PublicTest"].labels
+        return {
+            "name": name, "views": VIEWS[views], "accuracy": metrics.accuracy(chosen, labels),
+            "without twins": metrics.accuracy(chosen[self.clean], labels[self.clean]),
+            "nll": metrics.negative_log_likelihood(chosen, labels), "ece": metrics.calibration_error(chosen, labels),
+            "epochs": len(Run(self.args.runs / name).history()) if name in self.answers else None,
+        }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("stage", choices=("members", "student"))
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--members", nargs="+", default=["resnet18:0", "resnet18-se:1", "vgg:2"])
-    parser.add_argument("--student", default="mien-small")
-    parser.add_argument("--set", nargs="*", default=[], dest="settings")
+    parser.add_argument("--members", nargs="+", default=["vgg:0", "vgg:1"])
+    parser.add_argument("--student", default="vgg-slim-student")
+    parser.add_argument("--start-from", default="mien-small")
+    parser.add_argument("--set", action="extend", nargs="+", default=[], dest="settings")
+    parser.add_argument("--student-set", action="extend", nargs="+", default=[])
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--limit", type=float, default=1.0)
     parser.add_argument("--runs", type=Path, default=Path("runs/flagship"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--out", type=Path, default=Path("runs/flagship-out"))
     args = parser.parse_args()
     torch.set_float32_matmul_precision("high")
-    faces = load(args.data, ferplus=args.data.with_name("fer2013new.csv"))
-    changes = dict(setting.split("=", 1) for setting in args.settings)
-    if args.stage == "members":
-        wanted = {}
-        for member in args.members:
-            recipe, _, seed = member.partition(":")
-            name = f"{recipe}-seed{seed or 0}"
-            wanted[name] = override(RECIPES[recipe], changes | {"seed": seed or "0"})
-        seconds = 60 * args.minutes / len(wanted)
-        for name, recipe in wanted.items():
-            one(name, recipe, [], faces, seconds, args)
-    members = {folder.name: folder for folder in sorted(args.runs.glob("*-seed*")) if (folder / "report.json").exists()}
-    trained = dict(members)
-    if args.stage == "student":
-        recipe = override(RECIPES[args.student], {"distil": "0.8", "mixup": "0.2"} | changes)
-        name = f"{args.student}-student"
-        trained[name] = one(name, recipe, list(members.values()), faces, 60 * args.minutes, args)
-        export(trained[name], args.out / "models" / f"{name}.onnx", faces=faces, name=args.student)
-    measure(trained, list(members), faces, args.out, args.limit)
+    torch.backends.cudnn.benchmark = True  # every batch but the last has the same shape
+    args.out.mkdir(parents=True, exist_ok=True)
+    flagship = Flagship(args)
+    for member in args.members:
+        recipe, _, seed = member.partition(":")
+        name = f"{recipe}-seed{seed or 0}"
+        changes = ROBUST | dict(setting.split("=", 1) for setting in args.settings) | {"seed": seed or "0"}
+        flagship.members.append(name)
+        if not flagship.train(name, override(get_recipe(recipe), changes)):
+            flagship.members.pop()
+            break
+    recipe = override(get_recipe(args.student), dict(setting.split("=", 1) for setting in args.student_set))
+    teachers = [args.runs / name for name in flagship.members]
+    flagship.train(f"flagship-{recipe.name}", recipe, teachers=teachers, start_from=args.start_from)
 
 
 if __name__ == "__main__":

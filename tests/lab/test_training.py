@@ -266,8 +266,15 @@ def test_a_trial_is_marked(small_faces: FaceSet, tmp_path: Path) -> None:
 
 
 def test_a_short_run_averages_and_warms_up_less() -> None:
-    average, weight = moving_average(0.999), torch.tensor([0.0])
-    kept = [1 - float(average(weight, weight + 1, torch.tensor(n))) for n in (1, 90, 10**6)]
+    average, kept = moving_average(0.999), []
+    for updates in (1, 90, 10**6):
+        weights = [torch.zeros(1), torch.zeros(2, 2)]
+        average(weights, [weight + 1 for weight in weights], torch.tensor(updates))
+        assert (weights[1] == weights[0]).all()
+        kept.append(1 - float(weights[0]))
+    counts = [torch.tensor(3), torch.tensor(4)]
+    average(counts, [torch.tensor(5), torch.tensor(6)], torch.tensor(1))
+    assert counts == [5, 6]
     assert kept == pytest.approx([2 / 11, 0.91, 0.999], abs=1e-6)
 
 

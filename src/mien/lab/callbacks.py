@@ -42,7 +42,7 @@ def callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], No
         ),
     ]
     if recipe.ema:
-        found.append(WeightAveraging(avg_fn=moving_average(recipe.ema)))
+        found.append(WeightAveraging(multi_avg_fn=moving_average(recipe.ema)))
     if recipe.stopping:
         found.append(Stop("val_accuracy", mode="max", patience=recipe.stopping.patience))
     return found
@@ -111,16 +111,21 @@ class Stop(EarlyStopping):
         trainer.should_stop = self.stopped_epoch > 0
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The average, the new weights and the number of updates so far -> the next average.
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """What moves averages on: takes them, the new weights and the number of updates so far, and changes the first.
 
-    The decay grows from 2/11 up to `decay`, so that a short run's average is not the network that it began with.
+    All of one kind move at once: one by one, a GPU would wait longer for them than for the step. The decay grows from
+    2/11 up to `decay`, so that a short run's average is not the network that it began with.
     Source: `tf.train.ExponentialMovingAverage` with `num_updates`.
     """
 
-    def average(old: Tensor, new: Tensor, updates: Tensor) -> Tensor:
+    def average(old: list[Tensor], new: list[Tensor], updates: Tensor) -> None:
+        if not old[0].is_floating_point():  # how many batches a norm has seen
+            torch._foreach_copy_(old, new)
+            return
         kept = ((1 + updates) / (10 + updates)).clamp(max=decay)
-        return kept * old + (1 - kept) * new
+        torch._foreach_mul_(old, kept)
+        torch._foreach_add_(old, torch._foreach_mul(new, 1 - kept))
 
     return average
 
