@@ -58,7 +58,7 @@ def finished(folder: Path) -> bool:
 def learn(recipe: Recipe, faces: FaceSet, folder: Path, options: TrainOptions) -> None:
     """Train one network, or go on with it."""
     if not finished(folder):
-        train(recipe, faces, folder, options=options, resume=(folder / "checkpoints" / "last.ckpt").exists(),
+        train(recipe, faces, folder, options=options, resume=(folder / "recipe.json").exists(),
               report=lambda row: print(f"{recipe.labels}: {row}", flush=True))  # fmt: skip
 
 
