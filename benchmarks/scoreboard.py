@@ -112,8 +112,8 @@ machine: compare their ratios.
 
 {measured()}
 
-NLL and ECE are of confidences as each system gives them. Ours are calibrated, by fourteen numbers that were fitted on
-these very rows; fitted on other rows, the ECE is {crossed()}. fer's network comes without calibration.
+NLL and ECE are of confidences as each system gives them. Ours were calibrated on these very rows; calibrated on
+others, the ECE is {crossed()}. fer's network comes without calibration.
 
 The uncertainty of any of these scores is 1.5 points either way; of the difference of two of them about 1.
 
