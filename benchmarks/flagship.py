@@ -10,13 +10,14 @@ what is worth keeping is written whole under --out, so that a machine may be tak
 NAME.npz, a pair that `mien evaluate`, `--teacher` and `--start-from` take, its weights in half precision; and
 flagship.zip with PublicTest scores (selection), histories, and PrivateTest probabilities of every network and of the
 members' ensemble.
-When the minutes are over, the network that is learning ends with the epoch and is measured as it is. Nothing is begun
+When the minutes are over, the network that is learning is measured as its last whole epoch left it. Nothing is begun
 that would take longer than what is left, going by the network before. The same line goes on where it was stopped.
 With --limit it is tried on a share of the rows; give such a trial --runs and --out of its own.
 """
 
 import argparse
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,17 @@ class Flagship:
             return False
         if not done:
             try:
+                signal.setitimer(signal.ITIMER_REAL, max(0.1, self.left))
                 options = TrainOptions(precision=self.args.precision, limit=self.args.limit)
                 resume = (folder / "recipe.json").exists()
                 train(recipe, self.faces, folder, options=options, resume=resume, report=self._tell(name), **how)
             except KeyboardInterrupt:
-                print(f"{name}: the minutes are over; measured as it is")
+                print(f"{name}: the minutes are over; measured as its last whole epoch left it")
+            signal.setitimer(signal.ITIMER_REAL, 0)
             self.longest = max(self.longest, time.perf_counter() - began)
-        self.keep(name)
-        return True
+        if there := (folder / "checkpoints" / "best.ckpt").exists():
+            self.keep(name)
+        return there
 
     def _tell(self, name: str) -> Any:
         ends: list[float] = []
@@ -116,8 +120,6 @@ class Flagship:
             rows = self.args.limit * self.faces.where("Training").sum()
             rate = rows * (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else 0.0
             print(f"{name}: {rate:,.0f} images/s {row}", flush=True)
-            if self.left < 0:
-                raise KeyboardInterrupt
 
         return report
 
@@ -179,6 +181,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/flagship"))
     parser.add_argument("--out", type=Path, default=Path("runs/flagship-out"))
     args = parser.parse_args()
+    signal.signal(signal.SIGALRM, signal.default_int_handler)  # the end of the minutes is as Ctrl-C
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # every batch but the last has the same shape
     args.out.mkdir(parents=True, exist_ok=True)

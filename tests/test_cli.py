@@ -89,6 +89,21 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
     assert (tmp_path / "a-2.jpg").exists()
 
 
+def test_drawing_into_a_folder_of_photos_can_be_done_again(collins: Path, tmp_path: Path) -> None:
+    """Photos that lie there are read and stay; what was drawn there is neither read nor kept beside a second copy."""
+    photos = tmp_path / "photos"
+    (photos / "best").mkdir(parents=True)
+    for path in (photos / "a.jpg", photos / "best" / "a.jpg"):
+        path.write_bytes(collins.read_bytes())
+    told = [mien("read", photos, "--draw", photos / "best", "--json").stdout for _ in (1, 2)]
+    assert [json.loads(line)["source"] for line in told[0].splitlines()] == [
+        str(photos / "a.jpg"), str(photos / "best" / "a.jpg"),
+    ]
+    assert told[1] == told[0]
+    assert (photos / "best" / "a.jpg").read_bytes() == collins.read_bytes()
+    assert sorted(path.name for path in (photos / "best").iterdir()) == ["a-2.jpg", "a-3.jpg", "a.jpg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -218,7 +233,8 @@ def test_what_is_told_to_do_next_after_a_share_was_held_out_works(
 ) -> None:
     pytest.importorskip("torch")
     data = "--data", small_csv, "--ferplus", small_csv.with_name("fer2013new.csv")
-    assert mien("data", "audit", small_csv, "--quick", "--out", "report", "--write-clean", "clean.csv", cwd=tmp_path)
+    listed = "--quick", "--out", "report", "--write-clean", "clean.csv"
+    assert mien("data", "audit", small_csv, *listed, cwd=tmp_path).returncode == 0
     share = "--set", 'protocol.train=["Training","PublicTest"]', "--set", "protocol.select=0.2"
     trial = "--set", "votes=0", "--set", "drop_non_faces=false", "--set", "batch=14", "--epochs", "1"
     said = mien("train", "mien-small", *data, "--exclude", "clean.csv", "--out", "run", *share, *trial, cwd=tmp_path)

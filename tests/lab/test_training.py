@@ -498,6 +498,9 @@ def test_the_same_faces_are_known_without_their_votes_and_in_other_files(tmp_pat
     with pytest.raises(InputError, match=r"learned from (\d+) of the \1 rows that are to choose"):
         train(tenth, exclude(other, tmp_path / "list.csv"), tmp_path / "run", start_from=voted)
     train(tenth, dataclasses.replace(other, images=255 - other.images), tmp_path / "run", start_from=voted)
+    shared = train(tenth, other, tmp_path / "shared")
+    with pytest.raises(InputError, match=r"and a held-out share by the same --data, --ferplus and --exclude"):
+        train(tenth, exclude(other, tmp_path / "list.csv"), tmp_path / "again", start_from=shared)
 
 
 def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:

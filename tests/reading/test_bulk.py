@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien.reading.bulk import Failure, find_photos, read_photos
+from mien.reading.images import save_image
 from mien.reading.recognizer import load_model
 from mien.reading.tables import Photo
 
@@ -44,14 +46,15 @@ def test_a_folder_that_cannot_be_listed_costs_no_other(tmp_path: Path, monkeypat
 def test_what_is_made_of_the_photos_is_not_read_again(tmp_path: Path) -> None:
     made = tmp_path / "album" / "drawn"
     made.mkdir(parents=True)
-    for photo in (tmp_path / "album" / "a.jpg", made / "a.jpg"):
-        photo.touch()
-    photo = tmp_path / "album" / "a.jpg"
-    for given in (tmp_path / "album", tmp_path / "album" / "**" / "*.jpg"):
-        assert find_photos([given], skip=[made]) == [photo]
-        assert set(find_photos([given])) == {photo, made / "a.jpg"}
-    assert find_photos([made], skip=[made]) == find_photos([made / "a.jpg"], skip=[made]) == [made / "a.jpg"]
-    assert find_photos([made / "*.jpg"], skip=[made]) == [made / "a.jpg"]
+    photo, own = tmp_path / "album" / "a.jpg", made / "own.jpg"
+    for path in (photo, own):
+        Image.new("RGB", (9, 9)).save(path)
+    drawn = [save_image(made / name, np.zeros((9, 9, 3), np.uint8)) for name in ("a.jpg", "a.png")]
+    for given in (tmp_path / "album", tmp_path / "album" / "**" / "*.*"):
+        assert find_photos([given], skip=[made]) == [photo, own]
+        assert set(find_photos([given])) == {photo, own, *drawn}
+    assert find_photos([made], skip=[made]) == [*drawn, own]
+    assert find_photos([made / "a.jpg"], skip=[made]) == find_photos([made / "a.j*"], skip=[made]) == drawn[:1]
 
 
 def test_an_empty_name_costs_no_other(collins: Path) -> None:

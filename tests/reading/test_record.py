@@ -132,9 +132,6 @@ def test_complete_rows_are_summed_up(clip: Path, tmp_path: Path) -> None:
     assert again.stdout == first.stdout
     assert json.loads(again.stdout)[0]["track"] == 1
     assert picture.exists()
-    assert mien(clip, "--rows", tmp_path / "far.csv", "--every", "1.2s", "--json").stdout == (
-        mien(clip, "--rows", tmp_path / "far.csv", "--json", "--resume").stdout
-    )
     other = encode(tmp_path / "other.mp4", one_face(3))
     with pytest.raises(InputError, match=r"not of .*other\.mp4"):
         Recording(other, Outputs(rows=rows, resume=True))

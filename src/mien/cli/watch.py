@@ -67,7 +67,7 @@ def watch(
     )
     with closing(recording):
         if recording.complete:
-            fail(f"{rows} is complete already; delete it to begin anew")
+            fail(f"{rows} is complete already, and is summed up by the --every of this call; delete it to begin anew")
         problem = None if recording.complete else _watch_all(recording, _seconds(start))
         summaries = recording.finish()
         if as_json:

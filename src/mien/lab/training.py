@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -209,22 +209,21 @@ def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSe
     for known in trained:
         if known.pixels_sha256 != fingerprint(faces) and known.data_sha256 != faces.checksum:
             continue  # whose rows are not known
-        if len(seen := np.intersect1d(choosing, _learned(faces, known.recipe))):
+        if len(seen := np.intersect1d(choosing, _learned(faces, known))):
             raise InputError(
                 f"{known.file} learned from {len(seen):,} of the {len(choosing):,} rows that are to choose the epoch, "
                 f"and would hand on what they are; divide the rows alike in both, by the same protocol and seed "
-                f"({known.name}: {known.recipe.protocol}; seed {known.recipe.seed})"
+                f"({known.name}: {known.recipe.protocol}; seed {known.recipe.seed}), and a held-out share by the same "
+                "--data, --ferplus and --exclude"
             )
 
 
-def _learned(faces: FaceSet, recipe: Recipe) -> np.ndarray:
-    """The numbers of the rows that a recipe learns from: of these faces, whether or not they came with their votes."""
-    if isinstance(recipe.protocol.select, str):
-        return np.asarray(faces.rows[np.isin(faces.splits, recipe.protocol.train)])
-    # Votes take no part in what is held out, but where they give the labels.
-    known = replace(recipe, votes=0.0, labels=recipe.labels if faces.votes is not None else "fer2013")
-    divided = divide(faces, known)
-    return np.asarray(divided.rows[divided.splits == "Training"])
+def _learned(faces: FaceSet, known: Predicting) -> np.ndarray:
+    """The numbers of the rows that a network learned from; where it cannot be told which it held out, all of them."""
+    if known.data_sha256 == faces.checksum:
+        divided = divide(faces, known.recipe)
+        return np.asarray(divided.rows[divided.where("Training")])
+    return np.asarray(faces.rows[np.isin(faces.splits, known.recipe.protocol.train)])
 
 
 def check_start(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mien.errors import MienError
-from mien.reading.images import find_images, open_image
+from mien.reading.images import find_images, is_ours, open_image
 from mien.reading.recognizer import Recognizer
 from mien.reading.tables import Photo
 
@@ -35,8 +35,8 @@ def find_photos(
 
     Args:
         paths: As there.
-        skip: Folders for what is made of the photos: where one lies inside a folder that is searched, what is in it is
-            left out.
+        skip: Folders for what is made of the photos: where one lies inside a folder that is searched, what mien itself
+            wrote there is left out.
 
     Returns:
         Files, and a failure in the place of a folder that holds no images or cannot be listed, or of a pattern
@@ -51,7 +51,8 @@ def find_photos(
         except MienError as error:  # where nothing could be listed, that says it all
             refused = refused or [error]
         below = [place for place in map(Path.resolve, map(Path, skip)) if _searched(path) in place.parents]
-        images = [image for image in images if not below or not any(map(image.resolve().is_relative_to, below))]
+        if below:
+            images = [one for one in images if not (any(map(one.resolve().is_relative_to, below)) and is_ours(one))]
         found += [*(Failure(str(path), str(error)) for error in refused), *images]
     return found
 

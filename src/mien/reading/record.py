@@ -13,7 +13,7 @@ from mien.reading.draw import draw
 from mien.reading.images import check_format
 from mien.reading.rows import RowLog, check_rows
 from mien.reading.tables import frame_rows
-from mien.reading.timeline import TrackSummary, draw_timeline, spacing, summarise
+from mien.reading.timeline import TrackSummary, draw_timeline, summarise
 from mien.reading.tracks import TrackOptions
 from mien.reading.watch import Frame, Watch
 from mien.storage import need_other, need_writable
@@ -141,14 +141,12 @@ class Recording:
         """
         if self._rows is None:
             return []
-        # Rows that were complete already may have been taken further apart than this call says.
-        every_s = spacing(self._rows.rows()) if self.complete else self.watch.every_s
-        summaries = summarise(self._rows.rows(), every_s)
+        summaries = summarise(self._rows.rows(), self.watch.every_s)
         if not self._left:
             self._rows.finish()
         if self.outputs.timeline is not None:
             title = Path(self.watch.name).name
-            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, title, every_s)
+            draw_timeline(self.outputs.timeline, self._rows.rows, summaries, title, self.watch.every_s)
         return summaries
 
     def close(self) -> None:

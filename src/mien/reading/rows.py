@@ -70,7 +70,7 @@ class RowLog:
         self.finished = resume and settings is not None and notes is None and self._is_complete(settings["video"])
         if notes:
             self._open("r+b", notes["bytes"])  # what came after the last note comes again
-        elif self.growing != self.path and os.path.lexists(self.growing):
+        elif settings is None and self.growing != self.path and os.path.lexists(self.growing):
             raise InputError(
                 f"{self.growing} holds rows of a run that did not come to its end, and would be written over; read "
                 "them, or move or delete that file, and begin anew"

@@ -6,7 +6,6 @@ Rows are read twice and never held, so that the length of the video does not mat
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
@@ -78,12 +77,6 @@ def summarise(rows: Iterable[Row], every_s: float = 0.0) -> list[TrackSummary]:
         )
         for number, each in sorted(sums.items())
     ]
-
-
-def spacing(rows: Iterable[Row]) -> float:
-    """The least time between two frames of a video's rows, in seconds: what `every_s` was when they were taken."""
-    times = pairwise(float(row["time_s"]) for row in rows)
-    return min((after - before for before, after in times if after > before), default=0.0)
 
 
 def _spans(rows: Iterable[Row], every_s: float) -> Iterator[tuple[Row, float, float]]:
