@@ -104,7 +104,12 @@ def resnet18_se(outputs: int = 7) -> nn.Sequential:
 
 
 def vgg_net(
-    blocks: Sequence[tuple[int, int]], *, dropout: float = 0.0, trim: int = 0, outputs: int = 7
+    blocks: Sequence[tuple[int, int]],
+    *,
+    dropout: float = 0.0,
+    trim: int = 0,
+    standardize: bool = False,
+    outputs: int = 7,
 ) -> nn.Sequential:
     """A VGG: 3x3 convolutions with batch norm, each block halved by max pooling, then one linear layer.
 
@@ -112,11 +117,14 @@ def vgg_net(
         blocks: Channels and convolutions of each block.
         dropout: Share of the values that is blanked after each block.
         trim: Pixels at each edge of the face that it does not look at.
+        standardize: Bring what is left of each face to a mean of 0 and a variance of 1, however dark or flat it is.
         outputs: Rows of the last layer.
 
     Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel).
     """
     layers: list[nn.Module] = [nn.ZeroPad2d(-trim)] if trim else []
+    if standardize:
+        layers.append(nn.InstanceNorm2d(1))
     channels = 1
     for width, depth in blocks:
         for _ in range(depth):
@@ -139,6 +147,11 @@ def vgg_small(outputs: int = 7) -> nn.Sequential:
 def vgg_inner(outputs: int = 7) -> nn.Sequential:
     """The same eight convolutions on the inner 40 x 40 pixels: 82 million multiply-adds."""
     return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, outputs=outputs)
+
+
+def vgg_standard(outputs: int = 7) -> nn.Sequential:
+    """The same on faces that are each standardised first: what darkness and contrast change, it does not see."""
+    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, standardize=True, outputs=outputs)
 
 
 def vgg_slim(outputs: int = 7) -> nn.Sequential:
@@ -289,6 +302,7 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "vgg": vgg,
     "vgg-small": vgg_small,
     "vgg-inner": vgg_inner,
+    "vgg-standard": vgg_standard,
     "vgg-slim": vgg_slim,
     "workshop": workshop,
     "alexnet": alexnet,
