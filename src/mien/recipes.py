@@ -497,6 +497,7 @@ SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "vgg-inner": (1_757_863, 81_563_392),
     "vgg-standard": (1_757_863, 81_563_392),
     "vgg-slim": (1_323_639, 55_643_168),
+    "vgg-slim-standard": (1_323_639, 55_643_168),
     "workshop": (2_787_015, 722_092_928),
     "alexnet": (41_462_727, 544_799_744),
     "paul": (9_014_727, 601_332_416),

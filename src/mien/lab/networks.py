@@ -159,6 +159,11 @@ def vgg_slim(outputs: int = 7) -> nn.Sequential:
     return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, outputs=outputs)
 
 
+def vgg_slim_standard(outputs: int = 7) -> nn.Sequential:
+    """The same on faces that are each standardised first: what darkness and contrast change, it does not see."""
+    return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, standardize=True, outputs=outputs)
+
+
 def workshop() -> nn.Sequential:
     """The workshop's six convolutions: 2,787,015 parameters, 722 million multiply-adds.
 
@@ -304,6 +309,7 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "vgg-inner": vgg_inner,
     "vgg-standard": vgg_standard,
     "vgg-slim": vgg_slim,
+    "vgg-slim-standard": vgg_slim_standard,
     "workshop": workshop,
     "alexnet": alexnet,
     "paul": paul,
