@@ -223,6 +223,15 @@ def test_a_trimmed_network_does_not_look_at_the_edge() -> None:
         assert not torch.allclose(whole(framed), whole(IMAGES))
 
 
+def test_a_standardising_network_does_not_see_darkness_and_contrast() -> None:
+    network, plain = (warmed(vgg_net(((8, 1), (16, 2)), trim=4, standardize=each)) for each in (True, False))
+    with torch.no_grad():
+        for factor, shift in ((0.1, 0.0), (0.3, -1.5), (1.0, 2.0)):
+            torch.testing.assert_close(network(factor * IMAGES + shift), network(IMAGES), rtol=1e-3, atol=1e-3)
+            assert not torch.allclose(plain(factor * IMAGES + shift), plain(IMAGES), rtol=1e-3, atol=1e-3)
+        assert torch.isfinite(network(torch.zeros_like(IMAGES))).all()
+
+
 @pytest.mark.parametrize("shared", [0, 7])
 def test_the_body_and_the_shared_outputs_are_inherited(shared: int) -> None:
     given, network = warmed(NETWORKS["mien-small"]()), NETWORKS["mien-small"](outputs=17).eval()

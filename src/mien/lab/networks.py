@@ -149,18 +149,13 @@ def vgg_inner(outputs: int = 7) -> nn.Sequential:
     return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, outputs=outputs)
 
 
-def vgg_standard(outputs: int = 7) -> nn.Sequential:
-    """The same on faces that are each standardised first: what darkness and contrast change, it does not see."""
-    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, standardize=True, outputs=outputs)
-
-
 def vgg_slim(outputs: int = 7) -> nn.Sequential:
-    """The default model's net, with fewer channels: 1,321,623 parameters with 7 outputs, 56 million multiply-adds."""
+    """With fewer channels: 1,321,623 parameters with 7 outputs, 56 million multiply-adds."""
     return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, outputs=outputs)
 
 
 def vgg_slim_standard(outputs: int = 7) -> nn.Sequential:
-    """The same on faces that are each standardised first: what darkness and contrast change, it does not see."""
+    """The default model's net: the same on faces that are each standardised, so that dark ones are as others."""
     return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, standardize=True, outputs=outputs)
 
 
@@ -307,7 +302,6 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "vgg": vgg,
     "vgg-small": vgg_small,
     "vgg-inner": vgg_inner,
-    "vgg-standard": vgg_standard,
     "vgg-slim": vgg_slim,
     "vgg-slim-standard": vgg_slim_standard,
     "workshop": workshop,
