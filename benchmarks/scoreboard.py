@@ -26,6 +26,7 @@ KNOWN = {
     "mien-small-residual": ("mien-small-residual", SIZES["mien-small"][0], 1.29),
     "vgg-small-student-longer": ("vgg-small-student-longer", SIZES["vgg-small"][0], 1.80),
     "vgg-inner": ("vgg-inner", SIZES["vgg-inner"][0], 1.81),
+    "vgg-slim-student-longer": ("vgg-slim-student-longer", SIZES["vgg-slim"][0], 1.37),
     "vgg-slim-student": ("vgg-slim-student", SIZES["vgg-slim"][0], 1.37),
 }
 

@@ -8,11 +8,11 @@ _FACE: dict[str, Any] = {
     "box": [184.5, 62.7, 84.0, 111.9],
     "score": 0.9121,
     "expression": "happy",
-    "confidence": 0.9511,
+    "confidence": 0.9541,
     "uncertain": False,
     "probabilities": {
-        "angry": 0.0079, "disgust": 0.0025, "fear": 0.01, "happy": 0.9511, "sad": 0.0122, "surprise": 0.0037,
-        "neutral": 0.0127,
+        "angry": 0.0078, "disgust": 0.0018, "fear": 0.0087, "happy": 0.9541, "sad": 0.0127, "surprise": 0.0038,
+        "neutral": 0.0111,
     },
     "flags": [],
 }  # fmt: skip
