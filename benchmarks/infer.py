@@ -88,7 +88,7 @@ def worker(kind: str, what: str, batch: int, threads: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fer-python")
-    parser.add_argument("--model", nargs="+", default=["mien-small"])
+    parser.add_argument("--model", nargs="+", action="extend", default=[])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -97,7 +97,7 @@ def main() -> None:
         print(worker(kind, what, int(batch), int(threads)))
         return
 
-    contestants = [(Path(model).stem, sys.executable, "mien", model) for model in options.model]
+    contestants = [(Path(model).stem, sys.executable, "mien", model) for model in (options.model or ["mien-small"])]
     if options.fer_python:
         contestants += [(f"fer 25.10.3, {form}", options.fer_python, "fer", form) for form in ("tflite", "keras")]
     with TemporaryDirectory() as folder:

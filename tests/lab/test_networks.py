@@ -226,9 +226,9 @@ def test_a_trimmed_network_does_not_look_at_the_edge() -> None:
 def test_a_standardising_network_does_not_see_darkness_and_contrast() -> None:
     network, plain = (warmed(vgg_net(((8, 1), (16, 2)), trim=4, standardize=each)) for each in (True, False))
     with torch.no_grad():
-        for factor, shift in ((0.1, 0.0), (0.3, -1.5), (1.0, 2.0)):
-            torch.testing.assert_close(network(factor * IMAGES + shift), network(IMAGES), rtol=1e-3, atol=1e-3)
-            assert not torch.allclose(plain(factor * IMAGES + shift), plain(IMAGES), rtol=1e-3, atol=1e-3)
+        for factor, shift in ((0.2, 0.0), (0.3, -1.5), (1.0, 2.0)):
+            torch.testing.assert_close(network(factor * IMAGES + shift), network(IMAGES), rtol=1e-2, atol=1e-2)
+            assert not torch.allclose(plain(factor * IMAGES + shift), plain(IMAGES), rtol=1e-2, atol=1e-2)
         assert torch.isfinite(network(torch.zeros_like(IMAGES))).all()
 
 

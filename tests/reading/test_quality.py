@@ -27,7 +27,7 @@ def test_limits_are_the_ones_that_were_measured(name: str) -> None:
     assert FLAGS[name].odds == pytest.approx(found["odds"], abs=0.06)
     medians = [each["median"] for each in found["sweeps"]]
     assert found["limit"] == (min(medians) if FLAGS[name].above else max(medians))
-    assert found["threshold"] == pytest.approx(load_model().card.threshold)  # of the calibration that ships
+    assert found["threshold"] == pytest.approx(load_model(found["model"]).card.threshold)  # of the one that ships
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -43,7 +43,7 @@ def test_a_flag_is_raised_where_ten_points_are_lost_and_hardly_where_nothing_is_
                 assert point["flagged"] > 0.5
             else:
                 assert point["flagged"] < 0.6 or not first
-                assert point["flagged"] < 0.3 or point["fall"] > (0.045 if first else 0.03)
+                assert point["flagged"] < 0.3 or point["fall"] > (0.045 if first else 0.025)
     assert all(each["flagged"] < 0.02 for each in MEASURED[name]["false"].values())
 
 
