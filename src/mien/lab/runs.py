@@ -96,7 +96,7 @@ class Run(Predicting):
 
         def known(text: str) -> tuple[float, list[str], str, str]:
             record = parse_json(text)
-            data, pixels = str(record["data_sha256"]), str(record.get("pixels_sha256", ""))  # older ones have no latter
+            data, pixels = (str(record.get(f"{part}_sha256", "")) for part in ("data", "pixels"))
             return float(record["options"]["limit"]), list(map(str, record.get("trainings", []))), data, pixels
 
         limit, trainings, data, pixels = self._record("environment.json", known)
