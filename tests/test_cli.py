@@ -332,8 +332,10 @@ def test_an_audit_and_an_evaluation_without_what_it_listed(small_csv: Path, tmp_
     report = json.loads(scored.stdout)
     assert report["scores"]["single view, all"]["n"] == 4  # the neutral ones of 28
     assert report["twins"] == 1  # Training is whole where twins are looked for
-    assert report["notes"][0] == "24 of 28 rows of PublicTest are left out by clean.csv (vote 24)."
-    assert "labels that voters doubted" in report["notes"][1]
+    role, counted, doubted = report["notes"][:3]
+    assert "selection score" in role
+    assert counted == "24 of 28 rows of PublicTest are left out by clean.csv (vote 24)."
+    assert "labels that voters doubted" in doubted
     lines = small_csv.read_text().splitlines(keepends=True)
     small_csv.write_text("".join([lines[0], *lines[:0:-1]]))
     refused = mien("evaluate", "mien-small", "--data", small_csv, "--exclude", tmp_path / "clean.csv")
