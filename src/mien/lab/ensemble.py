@@ -47,7 +47,7 @@ def combine(
         raise InputError(f"an ensemble has two members or more, but got {len(models)}")
     parts = [Recognizer(model) for model in models]
     cards = [part.card for part in parts]
-    faces.split(SELECTION_SPLIT)  # rows that one member held out, another may have learned from
+    faces.where(SELECTION_SPLIT)  # rows that one member held out, another may have learned from
     if odd := [card.name for card in cards if card.labels != cards[0].labels]:
         raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
     if learned := [card.name for card in cards if SELECTION_SPLIT in Recipe.from_json(card.recipe).protocol.train]:

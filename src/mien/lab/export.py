@@ -161,8 +161,8 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
         "accuracy_unscaled": metrics.accuracy(unscaled, chosen.labels),
         "coverage": float(answered[-1, 0]) if some else 0.0,
         "accuracy_kept": float(answered[-1, 1]) if some else None,
-        # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
         "notes": list(faces.notes),  # which rows a list left out, and what that does to the scores
+        # The surest tenth, two tenths ... of the rows: their share, their accuracy, the lowest confidence among them.
         "risk_coverage": [coverage[max(0, round(len(coverage) * k / 10) - 1)].tolist() for k in range(1, 11)],
     }
     return replace(card, scores={split: report.to_dict()["scores"], "calibration": calibration})
