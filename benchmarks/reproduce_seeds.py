@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from mien.lab.batches import HELD_OUT, divide
+from mien.lab.batches import divide
 from mien.lab.runs import Run
 from mien.lab.training import TrainOptions, train
 from mien.measuring.data import load
 from mien.measuring.evaluation import Report, evaluate, markdown_table, predict, write_predictions
 from mien.measuring.faceset import FaceSet
-from mien.recipes import RECIPES
+from mien.recipes import HELD_OUT, RECIPES
 from mien.storage import write_whole
 
 HERE = Path(__file__).parent

@@ -14,6 +14,8 @@ from mien.errors import InputError, NotFound
 from mien.expressions import Labels
 from mien.storage import parse_json
 
+HELD_OUT = "held-out"
+
 # A number's interval stands in its annotation, a round bracket where the end is left out.
 Count = Annotated[int, "[0, inf)"]
 Positive = Annotated[float, "(0, inf)"]
@@ -84,6 +86,11 @@ class Protocol(Checked):
     select: str | Inside = "PublicTest"
     held_out: Literal["last", "random"] = "last"
     test: tuple[str, ...] = ("PrivateTest",)
+
+    @property
+    def chooser(self) -> str:
+        """The name of the rows that choose the epoch: a split of the data, or "held-out" for a share of it."""
+        return self.select if isinstance(self.select, str) else HELD_OUT
 
     def __str__(self) -> str:
         """In words: trains on ...; ... chooses; reports ..."""

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mien.errors import InputError, NotFound
-from mien.lab.batches import FaceData, divide, validation_split
+from mien.lab.batches import FaceData, divide
 from mien.measuring.faceset import FaceSet
 from mien.recipes import RECIPES, Protocol, Recipe
 
@@ -31,7 +31,7 @@ def test_protocols_divide_as_published(
     divided = divide(small_faces, RECIPES[name])
     assert divided.images is small_faces.images
     assert divided.split("Training").rows.tolist() == list(training)
-    assert divided.split(validation_split(RECIPES[name])).rows.tolist() == list(choosing)
+    assert divided.split(RECIPES[name].protocol.chooser).rows.tolist() == list(choosing)
 
 
 def test_the_workshop_holds_out_a_random_tenth(small_faces: FaceSet) -> None:

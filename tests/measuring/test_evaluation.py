@@ -69,7 +69,7 @@ def test_a_report_tells_what_the_recipe_did_with_the_split(
     if protocol.select == "PrivateTest":
         known = replace(small_faces, labels=np.abs(small_faces.labels))
         notes = evaluate(Trained(), known, "PrivateTest").notes
-        assert "PrivateTest chose the epoch: this is a selection score, not a test score." in notes
+        assert "The PrivateTest rows chose the epoch: this is a selection score, not a test score." in notes
 
 
 def test_a_report_asks_every_member_of_an_ensemble(small_faces: FaceSet) -> None:

@@ -254,10 +254,15 @@ def test_refuses_other_arrays(source: np.ndarray | Image.Image, says: str) -> No
 
 def test_a_closed_image_is_told(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as lazy:
+    with Image.open(tmp_path / "a.png") as left:
         pass
-    with pytest.raises(InputError, match="closed before its pixels were loaded; read it inside"):
-        open_image(lazy)
+    closed = Image.open(tmp_path / "a.png")
+    closed.close()
+    with (tmp_path / "a.png").open("rb") as file:
+        without_file = Image.open(file)
+    for lazy in (left, closed, without_file):
+        with pytest.raises(InputError, match="closed before its pixels were loaded; read it inside"):
+            open_image(lazy)
     with Image.open(tmp_path / "a.png") as loaded:
         loaded.load()
     assert open_image(loaded).shape == (9, 9, 3)
@@ -387,6 +392,21 @@ def test_a_link_to_a_folder_is_told_and_the_rest_is_found(album: Path) -> None:
     ]
     with pytest.raises(FileError, match="not followed"):
         find_images([album])
+
+
+def test_a_link_that_a_pattern_reaches_is_not_told(album: Path, tmp_path: Path) -> None:
+    (album / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "far").mkdir()
+    save_image(tmp_path / "far" / "2.jpg", np.zeros((9, 9, 3), np.uint8))
+    (album / "deep" / "er" / "link").symlink_to(tmp_path / "far")
+    told: list[FileError] = []
+    assert find_images([album / "deep" / "**"], refused=told.append) == [album / "deep" / "er" / "link" / "2.jpg"]
+    assert not told
+    save_image(album / "deep" / "1.jpg", np.zeros((9, 9, 3), np.uint8))
+    assert find_images([album / "d*"], refused=told.append) == [album / "deep" / "1.jpg"]
+    assert [str(each) for each in told] == [
+        f"{album / 'deep' / 'er' / 'link'} is a link to a folder, which is not followed; name that folder itself"
+    ]
 
 
 def test_an_empty_name_is_not_the_current_folder() -> None:

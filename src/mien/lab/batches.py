@@ -17,17 +17,11 @@ from mien.errors import InputError, NotFound
 from mien.expressions import FERPLUS
 from mien.measuring.faceset import IN_MEMORY, FaceSet
 from mien.measuring.ferplus import relabelled, targets
-from mien.recipes import Recipe
+from mien.recipes import HELD_OUT, Recipe
 
 VALIDATION_BATCH = 512
 NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
-HELD_OUT = "held-out"
 _SHARE = "a random tenth of the training rows: --set protocol.select=0.1 --set protocol.held_out=random"
-
-
-def validation_split(recipe: Recipe) -> str:
-    """The name of the rows that choose the epoch: a split of the data, or "held-out" for a share of it."""
-    return recipe.protocol.select if isinstance(recipe.protocol.select, str) else HELD_OUT
 
 
 def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
@@ -39,7 +33,7 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         limit: Share of each part that is kept, in (0, 1]; the same rows for the same seed.
 
     Returns:
-        All rows, not copied; their split is "Training" (they train), `validation_split(recipe)` (they choose) or ""
+        All rows, not copied; their split is "Training" (they train), `recipe.protocol.chooser` (they choose) or ""
         (the run does not use them).
 
     Raises:
@@ -47,7 +41,7 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         InputError: A part has too few rows or unlabelled ones; rows that train would choose too, or the last ones are
             to choose and lack an expression; or the recipe needs votes and there are none.
     """
-    protocol, chosen = recipe.protocol, validation_split(recipe)
+    protocol, chosen = recipe.protocol, recipe.protocol.chooser
     if chosen in protocol.train:
         raise InputError(
             f"recipe {recipe.name!r} trains on {chosen}, which is to choose the epoch too; name another split, or hold "
@@ -138,7 +132,7 @@ class FaceData(L.LightningDataModule):
     def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = IN_MEMORY) -> None:
         super().__init__()
         self.faces, self.recipe, self.resident = divided, recipe, resident
-        self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", validation_split(recipe))]
+        self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", recipe.protocol.chooser)]
         self.tensors: list[tuple[Tensor | Fetched, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:

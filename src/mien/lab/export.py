@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mien.errors import InputError, MienError
 from mien.expressions import answers
-from mien.lab.batches import HELD_OUT, divide, validation_split
+from mien.lab.batches import divide
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.measuring import metrics
@@ -27,7 +27,7 @@ from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled
 from mien.measuring.robustness import KEPT_ACCURACY
 from mien.reading.recognizer import SIDE, VIEWS, Card, Recognizer, probe_image
-from mien.recipes import Recipe
+from mien.recipes import HELD_OUT, Recipe
 from mien.storage import write_whole
 
 PARITY = 1e-4  # largest difference of a logit between torch and ONNX Runtime
@@ -182,7 +182,7 @@ def calibration_rows(card: Card, faces: FaceSet) -> tuple[FaceSet, str]:
     """
     recipe = Recipe.from_json(card.recipe)
     apart = SELECTION_SPLIT in faces.splits and SELECTION_SPLIT not in recipe.protocol.train
-    split = SELECTION_SPLIT if apart else validation_split(recipe)
+    split = SELECTION_SPLIT if apart else recipe.protocol.chooser
     if split != HELD_OUT:
         return faces, split
     if faces.checksum != card.data_sha256:

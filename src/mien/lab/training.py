@@ -25,7 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
-from mien.lab.batches import HELD_OUT, FaceData, divide, validation_split
+from mien.lab.batches import FaceData, divide
 from mien.lab.callbacks import EpochBar, History, callbacks
 from mien.lab.exported import open_trained, sample
 from mien.lab.module import Classifier, check_recipe
@@ -205,7 +205,7 @@ def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSe
     Raises:
         InputError: One of them learned from such rows.
     """
-    choosing = divided.rows[divided.where(validation_split(recipe))]
+    choosing = divided.rows[divided.where(recipe.protocol.chooser)]
     for known in trained:
         if known.pixels_sha256 != fingerprint(faces) and known.data_sha256 != faces.checksum:
             continue  # whose rows are not known
@@ -311,10 +311,8 @@ def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     run = Run(out)
     recipe = run.recipe
     report = evaluate(
-        run, divided, validation_split(recipe), binary=recipe.claims_binary, labels=recipe.labels
+        run, divided, recipe.protocol.chooser, binary=recipe.claims_binary, labels=recipe.labels
     )
-    if report.split == HELD_OUT:
-        report.notes.append("These rows chose the epoch: this is a selection score.")
     if options.limit < 1:
         report.notes.append(f"Scored on {options.limit:.1%} of the rows that choose.")
     write_whole(out / "report.json", lambda file: file.write(report.to_json()))

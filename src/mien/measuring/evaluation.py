@@ -292,8 +292,8 @@ def role_notes(split: str, recipes: Sequence[Recipe] = ()) -> list[str]:
         return ["Training rows are learned from: this score says nothing about new faces."]
     if learned := [recipe.protocol for recipe in recipes if split in recipe.protocol.train]:
         return [f"Rows of {split} may be among those it learned from: its recipe {learned[0]}."]
-    if any(split == recipe.protocol.select != SELECTION_SPLIT for recipe in recipes):
-        return [f"{split} chose the epoch: this is a selection score, not a test score."]
+    if any(split == recipe.protocol.chooser != SELECTION_SPLIT for recipe in recipes):
+        return [f"The {split} rows chose the epoch: this is a selection score, not a test score."]
     if split == SELECTION_SPLIT:
         return [f"{split} chooses epochs and settings: this is a selection score, not a test score."]
     return []

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import MienError
+from mien.errors import FileError, MienError
 from mien.reading.images import find_images, is_ours, open_image
 from mien.reading.recognizer import Recognizer
 from mien.reading.tables import Photo
@@ -35,8 +35,8 @@ def find_photos(
 
     Args:
         paths: As there.
-        skip: Folders for what is made of the photos: where one lies inside a folder that is searched, what mien itself
-            wrote there is left out.
+        skip: Folders for what is made of the photos: where one is or lies in a folder that is searched, what mien
+            itself wrote there is left out.
 
     Returns:
         Files, and a failure in the place of a folder that holds no images or cannot be listed, or of a pattern
@@ -50,9 +50,12 @@ def find_photos(
             images = find_images([path], refused=refused.append)
         except MienError as error:  # where nothing could be listed, that says it all
             refused = refused or [error]
-        below = [place for place in map(Path.resolve, map(Path, skip)) if _searched(path) in place.parents]
+        below = [place for place in map(_real, skip) if _searched(path) in (place, *place.parents)]
         if below:
-            images = [one for one in images if not (any(map(one.resolve().is_relative_to, below)) and is_ours(one))]
+            photos = [one for one in images if not (any(map(_real(one).is_relative_to, below)) and is_ours(one))]
+            if images and not photos:
+                refused.append(FileError(f"there are no photos in {path}: what is there was drawn by mien"))
+            images = photos
         found += [*(Failure(str(path), str(error)) for error in refused), *images]
     return found
 
@@ -62,7 +65,12 @@ def _searched(path: str | PathLike[str]) -> Path | None:
     if os.path.isfile(path):
         return None
     fixed = list(takewhile(lambda part: not glob.has_magic(part) or os.path.isdir(path), Path(path).parts))
-    return Path(*fixed).resolve()
+    return _real(Path(*fixed))
+
+
+def _real(path: str | PathLike[str]) -> Path:
+    """The same for every way to name a file. `Path.resolve` raises where a link leads to itself, before Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def read_photos(

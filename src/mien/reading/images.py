@@ -14,9 +14,10 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
+from itertools import chain
 from mimetypes import guess_type
 from os import PathLike
 from pathlib import Path
@@ -111,7 +112,10 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     if isinstance(source, Image.Image):
         try:
             return _decode(source, "the image", max_pixels)
-        except AssertionError as error:  # Pillow's word for it
+        except (AssertionError, Damaged) as error:
+            # Pillow's word for it, where its `with` ended; otherwise Python's for its file.
+            if isinstance(error, Damaged) and "closed" not in str(error.__cause__):
+                raise
             problem = "the image was closed before its pixels were loaded"
             raise InputError(f"{problem}; read it inside its with block, or pass the path") from error
     if isinstance(source, bytes):
@@ -339,9 +343,8 @@ def find_images(
         elif glob.has_magic(text) and not os.path.lexists(text):
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
             # A pattern may match a folder and the files inside it: each file is listed once.
-            inside = list(
-                dict.fromkeys(f for m in matches for f in (_images_inside(m, refused) if m.is_dir() else [m]))
-            )
+            listed = (_images_inside(m, refused, matches) if m.is_dir() else [m] for m in matches)
+            inside = list(dict.fromkeys(chain.from_iterable(listed)))
             problem = f"no image matches {text}"
         else:
             inside, problem = [Path(text)], ""
@@ -351,7 +354,10 @@ def find_images(
     return found
 
 
-def _images_inside(folder: str | Path, refused: Callable[[FileError], None] | None) -> list[Path]:
+def _images_inside(
+    folder: str | Path, refused: Callable[[FileError], None] | None, named: Sequence[Path] = ()
+) -> list[Path]:
+    """The images in a folder and its folders; links to folders are refused, but for those that are named apart."""
     def refuse(problem: str, error: OSError | None = None) -> None:
         if refused is None:
             raise FileError(problem) from error
@@ -363,7 +369,8 @@ def _images_inside(folder: str | Path, refused: Callable[[FileError], None] | No
     found = []
     for place, folders, names in os.walk(folder, onerror=unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for link in sorted(path for name in folders if os.path.islink(path := os.path.join(place, name))):
+        links = (path for name in folders if (path := Path(place, name)).is_symlink() and path not in named)
+        for link in sorted(links):
             refuse(f"{link} is a link to a folder, which is not followed; name that folder itself")
         found += [Path(place, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in FORMATS]
     return sorted(found)
@@ -400,8 +407,12 @@ def _made() -> Image.Exif:
 
 def is_ours(path: str | PathLike[str]) -> bool:
     """Whether an image file, of a format that can tell it, was written by `save_image`."""
+    if not os.path.isfile(path):  # to open a pipe is to wait for whoever writes to it
+        return False
     try:
         with open(path, "rb") as file, _opened(file, str(path), MAX_PIXELS) as image, _quiet():
+            if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode it all to look further
+                return False
             return bool(image.getexif().get(ExifTags.Base.Software) == _MAKER)
     except (*_BROKEN, MienError, MemoryError):
         return False

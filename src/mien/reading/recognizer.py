@@ -37,6 +37,7 @@ mirror image. The answers are averaged."""
 PRECISIONS = ("float32", "int8")
 _BATCH = 256  # faces: larger batches take memory and are no faster
 _SHIFTS = ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))  # pixels down and right, of the five places
+_MEMBER = {"name": str, "precision": str, "recipe": dict, "trainings": list, "data_sha256": str}
 _COLDEST = 1e-3  # temperature; logits by a lower one are not finite
 _FARTHEST = 1e3  # bias
 
@@ -170,7 +171,16 @@ class Card:
             return "expected finite biases and a finite probe"
         if not isinstance(self.scores, dict) or self.precision not in PRECISIONS:
             return f"expected scores by split, and a precision of {' or '.join(PRECISIONS)}"
+        if not all(isinstance(found, list if name == "members" else dict) for name, found in self.scores.items()):
+            return "expected scores by split, and a list of members"
+        if not all(map(_is_member, self.scores.get("members", []))):
+            return f"expected members that each have {', '.join(_MEMBER)}"
         return ""
+
+
+def _is_member(found: Any) -> bool:
+    """Whether this is what an ensemble's file says of one of its networks."""
+    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in _MEMBER.items())
 
 
 def probe_image() -> UInt8[np.ndarray, "48 48"]:

@@ -203,10 +203,6 @@ def _kept(path: str, size: int | None, column: str) -> Iterator[Item]:
         yield Item(path, problem=str(error))
 
 
-class _Link(FileError):
-    """A folder is not walked because it is a link."""
-
-
 def _walk(folder: str, depth: int | None, skip: str) -> Iterator[tuple[str, Any]]:
     """Files below a folder, each with what the file system says of it, or in the place of a folder its error."""
     fs, root = _filesystem(folder)
@@ -224,7 +220,7 @@ def _walk(folder: str, depth: int | None, skip: str) -> Iterator[tuple[str, Any]
         if name.startswith(".") or info["name"].rstrip("/") in {root.rstrip("/"), skip}:
             continue
         if info.get("islink") and os.path.isdir(path):
-            yield path, _Link(f"{path} is a link to a folder, which is not followed; label that folder by its name")
+            yield path, FileError(f"{path} is a link to a folder, which is not followed; label that folder by its name")
         elif info["type"] != "directory":
             yield path, info
         elif depth is None or depth > 1:
@@ -256,7 +252,7 @@ def _matches(pattern: str, column: str, skip: str) -> Iterator[Item]:
         if not isinstance(info, MienError):
             if wanted.match(inside):
                 yield from _kept(path, info["size"], column)
-        elif isinstance(info.__cause__, FileNotFoundError) or isinstance(info, _Link):
+        elif isinstance(info.__cause__, FileNotFoundError):
             continue  # nothing there matches
         elif _may_hold(inside, rest):
             yield Item(path, problem=str(info))
@@ -266,9 +262,9 @@ def _may_hold(folder: str, pattern: str) -> bool:
     """Whether a folder may hold what a pattern asks for."""
     from fsspec.utils import glob_translate
 
-    depth = folder.count("/") + 1 if folder else 0
-    front = "/".join(pattern.split("/")[:depth])
-    return "**" in pattern or re.compile(glob_translate(front)).match(folder) is not None
+    depth, parts = folder.count("/") + 1 if folder else 0, pattern.split("/")
+    deep_enough = depth < len(parts) and re.compile(glob_translate("/".join(parts[:depth]))).match(folder)
+    return "**" in pattern or bool(deep_enough)
 
 
 def _listed(path: str, column: str) -> Iterator[Item]:
