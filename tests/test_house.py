@@ -18,6 +18,7 @@ FLOORS = {
     "storage": 1,
     "recipes": 2,
     "reading.images": 2,
+    "reading.runtime": 2,
     "reading.graphs": 2,
     "reading.faces": 3,
     "reading.quality": 3,
@@ -40,6 +41,7 @@ FLOORS = {
     "reading.engines": 9,
     "reading.label": 10,
     "measuring.metrics": 2,
+    "measuring.sketch": 2,
     "measuring.fer_csv": 2,
     "measuring.faceset": 3,
     "measuring.ferplus": 4,
@@ -178,6 +180,7 @@ PROBE = """
 import logging, os, sys, threading, warnings
 before = (dict(os.environ), list(logging.root.handlers), list(warnings.filters), threading.active_count())
 import {module}
+assert os.environ.pop("ORT_DISABLE_TELEMETRY") == "1"
 after = (dict(os.environ), list(logging.root.handlers), list(warnings.filters), threading.active_count())
 assert before == after, "importing changed the process"
 heavy = {{"torch", "matplotlib", "lightning", "onnxruntime", "cv2", "numpy"}} & set(sys.modules)
@@ -200,6 +203,13 @@ def test_nothing_happens_at_import(module: str, light: bool, tmp_path: Path) -> 
     assert not done.stdout
     assert not done.stderr
     assert not list(tmp_path.iterdir()), "importing wrote files"
+
+
+def test_reading_leaves_nothing_at_home_and_reports_to_nobody(tmp_path: Path) -> None:
+    code = "import mien, numpy; mien.read(numpy.zeros((64, 64, 3), 'uint8'))"
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_public_names_are_there() -> None:

@@ -103,7 +103,7 @@ True expression by row, answer by column (single view, all rows):
 def _data(card: Card, recipe: Recipe) -> str:
     """By which checksums the data set is known."""
     files = "the csv and the FER+ csv behind it" if recipe.votes else "the csv"
-    lines = [f"Data: sha-256 `{card.data_sha256[:16]}...` of {files}, `{card.pixels_sha256[:16]}...` of the pixels"]
+    lines = [f"Data: sha-256 `{card.data_sha256[:16]}...` of {files}"]
     lines += [f"  {note}" for note in card.scores["calibration"].get("notes", [])]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@
 The names below are loaded when they are first used: importing the package costs nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from mien.recipes import Recipe as Recipe
 
 __version__ = "0.1.0"
+
+# From 1.29 on ONNX Runtime tells its makers about the computer and the models that are run, and keeps a number for that
+# in the home folder, unless this is set before it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "EXPRESSIONS": "expressions",

@@ -74,7 +74,7 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
         [1.0, card.scores["PublicTest"]["single view, all"]["accuracy"]]
     )
     assert card.data_sha256 == small_faces.checksum
-    assert card.pixels_sha256 == Run(run).pixels_sha256 != ""
+    assert card.learned == Run(run).learned != ""
 
 
 def test_a_model_tells_which_rows_its_scores_leave_out(small_faces: FaceSet, tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def test_scaling_is_found_again() -> None:
     assert metrics.calibration_error(metrics.cross_fitted(logits * heat, labels), labels) < 0.015
 
 
+def test_few_rows_change_no_answer() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(30, 7)) * 3
+    labels = np.where(generator.random(30) < 0.7, logits.argmax(1), generator.integers(0, 7, 30))
+    found = metrics.fit_scaling(logits, labels)
+    assert len(set(found.temperatures)) == 1 < found.temperatures[0]
+    assert not found.biases.any()
+    right = metrics.fit_scaling(logits[:6], logits[:6].argmax(1))  # nothing wrong among six is no proof
+    assert 0.3 < right.temperatures[0] < 1
+
+
 def test_scaling_stays_finite_where_every_answer_is_right() -> None:
     labels = np.arange(21) % 7
     found = metrics.fit_scaling(np.eye(7)[labels] * 5, labels)

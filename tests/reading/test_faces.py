@@ -13,8 +13,9 @@ import pytest
 
 from mien.errors import FileError, InputError
 from mien.reading import faces as module
-from mien.reading.faces import MAX_THREADS, CenterFace, Face, crop, share_outside
+from mien.reading.faces import CenterFace, Face, crop, share_outside
 from mien.reading.images import open_image, resize
+from mien.reading.runtime import MAX_THREADS
 
 
 @pytest.fixture(scope="module")

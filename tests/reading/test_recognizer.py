@@ -10,8 +10,9 @@ import mien
 from conftest import linear_model
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
-from mien.reading.faces import MAX_THREADS, Face
+from mien.reading.faces import Face
 from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, need_seven, probe_image, read
+from mien.reading.runtime import MAX_THREADS
 
 ALPHABETICAL = tuple(sorted(EXPRESSIONS))
 CARD = Card(

@@ -106,7 +106,7 @@ def take_member(
         recipe=json.dumps(taken["recipe"], indent=1),
         scores={},
         data_sha256=taken["data_sha256"],
-        pixels_sha256=taken.get("pixels_sha256", ""),
+        learned=taken.get("learned", ""),
         precision=taken["precision"],
         trainings=tuple(taken["trainings"]),
     )
@@ -140,7 +140,7 @@ def _member(card: Card) -> dict[str, Any]:
         "recipe": json.loads(card.recipe),
         "trainings": card.trainings,
         "data_sha256": card.data_sha256,
-        "pixels_sha256": card.pixels_sha256,
+        "learned": card.learned,
     }
 
 

@@ -94,7 +94,7 @@ def export(
         probe=tuple(float(v) for v in trained.logits(probe)[0]),
         licence=LICENCE,
         data_sha256=trained.data_sha256,
-        pixels_sha256=trained.pixels_sha256,
+        learned=trained.learned,
         trainings=tuple(trained.trainings),
     )
     with TemporaryDirectory() as folder:

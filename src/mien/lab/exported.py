@@ -53,7 +53,7 @@ class Exported(Predicting):
             ) from error
         _unfold(classifier, norms, torch.from_numpy(faces))
         card = recognizer.card
-        super().__init__(classifier, file, (), card.trainings, card.data_sha256, card.pixels_sha256)
+        super().__init__(classifier, file, (), card.trainings, card.data_sha256, card.learned)
 
 
 def sample(divided: FaceSet) -> UInt8[np.ndarray, "N 48 48"]:

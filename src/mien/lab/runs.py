@@ -36,13 +36,13 @@ class Predicting:
         file: Where its weights are from.
         notes: What a report on it must say: that it is a trial.
         trainings: As the attribute; the recipe's alone where nothing else is known.
-        data_sha256, pixels_sha256: As the attributes.
+        data_sha256, learned: As the attributes.
 
     Attributes:
         name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
         trainings: How the weights came to be, in words, from the training that began with none on (--start-from).
         data_sha256: Checksum of the files that it learned from; empty where that is not known.
-        pixels_sha256: Fingerprint of the faces in them, whatever their form; empty where that is not known.
+        learned: Sketch of the faces that it and its teachers learned from; empty where that is not known.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Predicting:
         notes: Sequence[str] = (),
         trainings: Sequence[str] = (),
         data_sha256: str = "",
-        pixels_sha256: str = "",
+        learned: str = "",
     ) -> None:
         self.classifier, self.file, self.notes = classifier, file, list(notes)
-        self.data_sha256, self.pixels_sha256 = data_sha256, pixels_sha256
+        self.data_sha256, self.learned = data_sha256, learned
         self.recipe = classifier.recipe
         self.trainings = list(trainings) or [training(self.recipe)]
         self.name = self.recipe.title + "-trial" * bool(notes)
@@ -96,12 +96,12 @@ class Run(Predicting):
 
         def known(text: str) -> tuple[float, list[str], str, str]:
             record = parse_json(text)
-            data, pixels = (str(record.get(f"{part}_sha256", "")) for part in ("data", "pixels"))
-            return float(record["options"]["limit"]), list(map(str, record.get("trainings", []))), data, pixels
+            data, learned = (str(record.get(part, "")) for part in ("data_sha256", "learned"))
+            return float(record["options"]["limit"]), list(map(str, record.get("trainings", []))), data, learned
 
-        limit, trainings, data, pixels = self._record("environment.json", known)
+        limit, trainings, data, learned = self._record("environment.json", known)
         notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
-        super().__init__(classifier, file, notes, trainings, data, pixels)
+        super().__init__(classifier, file, notes, trainings, data, learned)
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.
@@ -131,10 +131,11 @@ class Run(Predicting):
             raise Damaged(f"{path} is damaged ({error!r}); put a copy in its place, or train again") from error
 
 
-def training(recipe: Recipe, teachers: Sequence[Predicting] = ()) -> str:
+def training(recipe: Recipe, teachers: Sequence[Predicting] = (), limit: float = 1.0) -> str:
     """One training in words, as records and cards name it."""
-    taught = " and ".join(f"{teacher.recipe.title} (seed {teacher.recipe.seed})" for teacher in teachers)
-    return f"{recipe.title}: {recipe.epochs} epochs, seed {recipe.seed}" + f", taught by {taught}" * bool(taught)
+    text = f"{recipe.title}: {recipe.epochs} epochs, seed {recipe.seed}" + f", {limit:.1%} of the rows" * (limit < 1)
+    taught = " and ".join(f"{teacher.name} (seed {teacher.recipe.seed})" for teacher in teachers)
+    return text + f", taught by {taught}" * bool(taught)
 
 
 def need_plain_archive(path: str | PathLike[str]) -> None:

@@ -49,8 +49,8 @@ class Saved(Predicting):
         weights = Path(path).with_name(architecture["weights"])
         _load_weights(classifier, weights, recipe.title)
         notes, trainings = (list(map(str, architecture[key])) for key in ("notes", "trainings"))
-        data, pixels = (architecture[key] for key in ("data_sha256", "pixels_sha256"))
-        super().__init__(classifier, weights, notes, trainings, data, pixels)
+        data, known = (architecture[key] for key in ("data_sha256", "learned"))
+        super().__init__(classifier, weights, notes, trainings, data, known)
 
 
 def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str = "best") -> tuple[Path, Path]:
@@ -78,7 +78,7 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
         "notes": trained.notes,
         "trainings": trained.trainings,
         "data_sha256": trained.data_sha256,
-        "pixels_sha256": trained.pixels_sha256,
+        "learned": trained.learned,
         "recipe": json.loads(classifier.recipe.to_json()),
         "labels": list(answers(classifier.recipe.labels)),
         "weights": weights.name,
@@ -106,7 +106,7 @@ def _read_architecture(path: Path) -> dict[str, Any]:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise Damaged(f"{path} is no JSON: {error}") from error
-    newer = {"notes": list, "trainings": list, "data_sha256": str, "pixels_sha256": str}  # older files lack these
+    newer = {"notes": list, "trainings": list, "data_sha256": str, "learned": str}  # older files lack these
     known = {"format": str, "recipe": dict, "weights": str, "layers": list, **newer}
     if not isinstance(architecture, dict) or architecture.get("format") != FORMAT:
         raise Damaged(f"{path} is no architecture of this package; make one with: mien export RUN --form json+weights")

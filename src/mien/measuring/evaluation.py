@@ -62,17 +62,17 @@ def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> F
         InputError: There is no row, or no such views.
     """
 
-    def chunked(images: UInt8[np.ndarray, "N 48 48"]) -> Float[np.ndarray, "N C"]:
-        parts = [
-            predictor.probabilities(np.ascontiguousarray(images[k : k + CHUNK])) for k in range(0, len(images), CHUNK)
-        ]
-        return np.concatenate(parts).astype(np.float64)
+    mean: Float[np.ndarray, "N C"] = _each_view(predictor, faces, views).mean(0)
+    return mean
 
+
+def _each_view(predictor: Predictor, faces: FaceSet, views: str) -> Float[np.ndarray, "V N C"]:
+    """Probabilities of every row in each of its views, which are made in chunks: those of all may fill memory."""
     if not len(faces):
         raise InputError("expected at least one row to predict, but there is none")
-    seen = [chunked(view) for view in views_of(faces.images, views)]
-    mean: Float[np.ndarray, "N C"] = np.mean(seen, 0)
-    return mean
+    chunks = (np.ascontiguousarray(faces.images[k : k + CHUNK]) for k in range(0, len(faces), CHUNK))
+    seen = [np.stack([predictor.probabilities(view) for view in views_of(chunk, views)]) for chunk in chunks]
+    return np.concatenate(seen, 1).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +169,13 @@ class Report:
 
     def to_markdown(self) -> str:
         """The report as Markdown: one table of scores, recalls, the confusion matrix, the notes."""
+        first, scored = next(iter(self.scores.items()))
         parts = [
             f"# {self.model} on {self.split}",
             "\n".join(f"- {note}" for note in self.notes),
             scores_table(self.scores),
-            "True expression by row, answer by column (single view, all rows):",
-            confusion_table(next(iter(self.scores.values()))),
+            f"True expression by row, answer by column ({first} rows):",
+            confusion_table(scored),
             f"Data: {self.data['file']}, sha-256 `{self.data['sha256']}`",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -248,12 +249,20 @@ def evaluate(
 
     Raises:
         NotFound: The data has no such split.
-        InputError: The split is not labelled, or has no votes where the labels are FER+'s, or there are no such views.
+        InputError: The split is not labelled, or has no votes where the labels are FER+'s; there are no such views; or
+            the predictor averages views of its own.
     """
     check_views(views)
+    if (own := getattr(predictor, "views", "single")) != "single":
+        raise InputError(
+            f"expected a predictor that looks at each face once, but {predictor.name} was loaded with views={own!r}; "
+            f"load it without, and name views={own!r} here"
+        )
     rows = labelled(faces, split, labels)
-    asked = VIEWS[: VIEWS.index(views) + 1]
-    found = {_VIEW_NAMES[each]: predict(predictor, rows, views=each) for each in asked}
+    seen = _each_view(predictor, rows, views)
+    # The views of each kind are the first of those of the next.
+    counts = {each: len(views_of(rows.images[:1], each)) for each in VIEWS[: VIEWS.index(views) + 1]}
+    found = {_VIEW_NAMES[each]: seen[:count].mean(0) for each, count in counts.items()}
     report = _report(predictor.name, faces, split, labels, rows, found, binary)
     report.notes[:0] = [*getattr(predictor, "notes", ()), *role_notes(split, recipes_of(predictor))]
     return report

@@ -1,7 +1,7 @@
 """Lists of rows that training and evaluation leave out: a small csv of row numbers and reasons.
 
-A list belongs to one data set: it carries the checksum of that set's pixels, so that it fits the same faces whatever
-form they are read from, with or without votes, and no others.
+A list belongs to one data set: it carries the checksum of that set's pixels, so that it fits the same rows from a csv
+and from arrays, with or without votes, and no others.
 """
 
 import csv
@@ -28,7 +28,8 @@ _OPINIONS = {"vote": "voters", "label": "a network"}
 
 
 def fingerprint(faces: FaceSet) -> str:
-    """SHA-256 of the pixels and row numbers of a whole data set: the same in every form, with and without votes.
+    """SHA-256 of the pixels and row numbers of a whole data set: the same from a csv and from arrays, with and without
+    votes, as long as the rows and their order are.
 
     A set that rows were left out of by a list has that of the whole one.
     """

@@ -15,6 +15,9 @@ Calibration = Callable[[Float[np.ndarray, "N *M C"]], Probabilities]
 
 BINS = 15
 PENALTY = 1e-4  # of the scaling's squared parameters, beside the mean log-likelihood
+FEW = 500
+"""Rows below which a network gets one temperature: vector scaling fitted on fewer is worse for others (benchmarks/LOG.md,
+38)."""
 
 
 def softmax(logits: Float[np.ndarray, "*N C"]) -> Float[np.ndarray, "*N C"]:
@@ -180,15 +183,22 @@ class Scaling:
 
 
 def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels) -> Scaling:
-    """The vector scaling under which the labels are most likely.
+    """The vector scaling under which the labels are most likely; of fewer than `FEW` rows, one temperature for all.
 
     A small penalty, 1e-4 of the squared distance from temperature 1 (in its logarithm) and bias 0, keeps it finite for
-    labels that are rare or always right.
+    labels that are rare or always right; that of one temperature is 2 a row.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize, minimize_scalar
 
     logits = np.asarray(logits, np.float64)
     rows, count = logits.shape
+    if rows < FEW:
+        one = minimize_scalar(
+            lambda x: negative_log_likelihood(softmax(logits * np.exp(x)), labels) + 2 / rows * x**2,
+            bounds=(-4, 4),
+            method="bounded",
+        )
+        return Scaling(np.full(count, np.exp(-one.x)), np.zeros(count))
     truth = np.eye(count)[labels]
 
     def cost(point: Float[np.ndarray, "P"]) -> tuple[float, Float[np.ndarray, "P"]]:

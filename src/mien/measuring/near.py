@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 
 from mien.errors import Damaged, MissingExtra
 from mien.measuring.faceset import FaceSet
-from mien.reading.faces import session_options
+from mien.reading.runtime import session_options
 
 SIMILAR = 0.9
 """Correlation from which two pictures are one. Between 0.80 and 0.85 FER2013 has hardly any pairs, above and below

@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from mien.errors import FileError, InputError, MienError, MissingExtra
-from mien.reading.faces import cores
+from mien.reading.runtime import cores
 from mien.reading.plan import Plan
 from mien.reading.shards import Labeller, Stopped, Unreachable
 

@@ -4,7 +4,6 @@ It knows nothing of expressions, files or colour order.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from jaxtyping import Bool, Complex, Float, Int, UInt8
 
 from mien.errors import FileError, InputError
 from mien.reading.images import grey, resize
+from mien.reading.runtime import session_options
 
 _FRAME = 1.02  # side of FER2013's frame / height of the detector's box
 _BOX_CENTRE = (0.50, 0.52)  # in that frame
@@ -35,9 +35,6 @@ _FIRST, _FILLING, _LARGER, _LAST = 320, 128, (640, 1280), 2560  # longer sides, 
 _SMALL = 24  # height at the network's scale: all faces of 24 pixels are found, half of those of 16
 _HINT = 0.1  # score from which a place is worth a closer look; face-free photos stay below 0.07
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
-
-MAX_THREADS = 1024
-"""Threads of a network, at most: more than machines have cores, and few enough for memory; a million take 24 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,29 +171,6 @@ class CenterFace:
 
 def _padded(length: int) -> int:
     return -(-length // _STRIDE) * _STRIDE
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def session_options(threads: int) -> ort.SessionOptions:
-    """ONNX Runtime's options: as many threads (0: one a core, eight at most), free to move, asleep while they wait.
-
-    By its own choice they are bound to cores, where two networks' threads meet although another core is idle, and
-    spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
-
-    Raises:
-        InputError: Fewer threads than 0, or more than `MAX_THREADS`.
-    """
-    if not 0 <= threads <= MAX_THREADS:
-        raise InputError(f"threads should be from 0 (one a core) to {MAX_THREADS}, but is {threads}")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or min(8, cores())  # a number, even ONNX Runtime's own, unbinds them
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
-    return options
 
 
 def network_file() -> Path:

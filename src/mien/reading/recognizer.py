@@ -20,9 +20,10 @@ from jaxtyping import Float32, UInt8
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading import quality
-from mien.reading.faces import CenterFace, Face, FaceDetector, crop, session_options, share_outside
+from mien.reading.faces import CenterFace, Face, FaceDetector, crop, share_outside
 from mien.reading.graphs import MAX_BYTES, check_graph
 from mien.reading.images import ImageSource, open_image
+from mien.reading.runtime import session_options
 from mien.storage import need_file, parse_json
 
 FORMAT = "mien-2"
@@ -83,7 +84,8 @@ class Card:
         precision: "float32", or "int8": weights and activations in 8 bits.
         trainings: In words, the trainings that made the weights, first to last; none in older files and ensembles,
             whose members' stand in the scores.
-        pixels_sha256: Fingerprint of the faces that it learned from, whatever their form; none in older files.
+        learned: Sketch of the faces that it and its teachers learned from (`mien.measuring.sketch`); empty where that
+            is not known.
     """
 
     name: str
@@ -98,7 +100,7 @@ class Card:
     probe: tuple[float, ...]
     precision: str = "float32"
     trainings: tuple[str, ...] = ()
-    pixels_sha256: str = ""
+    learned: str = ""
 
     @property
     def tolerance(self) -> float:
@@ -121,7 +123,7 @@ class Card:
             "probe": json.dumps(self.probe),
             "precision": self.precision,
             "trainings": json.dumps(self.trainings),
-            "pixels_sha256": self.pixels_sha256,
+            "learned": self.learned,
         }
 
     @classmethod
@@ -150,7 +152,7 @@ class Card:
                 probe=tuple(float(v) for v in parse_json(metadata["probe"])),
                 precision=metadata.get("precision", "float32"),
                 trainings=tuple(str(v) for v in parse_json(metadata.get("trainings", "[]"))),
-                pixels_sha256=metadata.get("pixels_sha256", ""),
+                learned=metadata.get("learned", ""),
             )
             json.dumps(card.scores, allow_nan=False)  # the server passes them on
         except (KeyError, ValueError, TypeError, OverflowError) as error:

@@ -1,0 +1,42 @@
+"""What a network learned from, in a few kilobytes: enough to tell how many of other images are among it.
+
+Of the checksums of all images the smallest are kept. They are a fair sample, whatever the order of the images and the
+form they were read from, and the samples of two sets give that of both.
+
+Source: https://doi.org/10.1109/SEQUEN.1997.666900 (Broder), as bottom-k sketches.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import numpy as np
+from jaxtyping import UInt8
+
+KEPT = 1024
+_DIGITS = 8  # of a checksum in hex; of equal length, so that their order is that of the numbers
+
+
+def sketch(images: Iterable[UInt8[np.ndarray, "H W"]], *others: str) -> str:
+    """The sketch of images, and of those that other sketches stand for: at most `KEPT` checksums as hex, sorted."""
+    smallest = sorted(_checksums(images).union(*map(_split, others)))[:KEPT]
+    return "".join(smallest)
+
+
+def share_known(images: Iterable[UInt8[np.ndarray, "H W"]], known: str) -> float:
+    """What share of the images is among those that a sketch stands for, in [0, 1].
+
+    Exact where these were `KEPT` or fewer. Where they were M, N images are judged by about `KEPT` N / M of them.
+    """
+    kept = _split(known)
+    comparable = _checksums(images)
+    if len(kept) == KEPT:  # there were more than it holds
+        comparable = {each for each in comparable if each <= max(kept)}
+    return len(comparable & kept) / len(comparable) if comparable else 0.0
+
+
+def _checksums(images: Iterable[UInt8[np.ndarray, "H W"]]) -> set[str]:
+    return {blake2b(np.ascontiguousarray(image), digest_size=_DIGITS // 2).hexdigest() for image in images}
+
+
+def _split(text: str) -> set[str]:
+    return {text[k : k + _DIGITS] for k in range(0, len(text), _DIGITS)}

@@ -1,0 +1,33 @@
+"""ONNX Runtime as this package runs it: with threads that are free to move, and sleep while they wait."""
+
+import os
+
+import onnxruntime as ort
+
+from mien.errors import InputError
+
+MAX_THREADS = 1024
+"""Threads of a network, at most: more than machines have cores, and few enough for memory; a million take 24 GB."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """ONNX Runtime's options: as many threads (0: one a core, eight at most), free to move, asleep while they wait.
+
+    By its own choice they are bound to cores, where two networks' threads meet although another core is idle, and
+    spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
+
+    Raises:
+        InputError: Fewer threads than 0, or more than `MAX_THREADS`.
+    """
+    if not 0 <= threads <= MAX_THREADS:
+        raise InputError(f"threads should be from 0 (one a core) to {MAX_THREADS}, but is {threads}")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or min(8, cores())  # a number, even ONNX Runtime's own, unbinds them
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
+    return options
