@@ -1,7 +1,7 @@
 """What several tests need: example photos, small made-up data, the real data set where it is named."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +111,11 @@ def unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+def refuse(error: Exception) -> Callable[..., object]:
+    """A function that raises this, whatever it is called with."""
+    def always(*_: object, **__: object) -> object:
+        raise error
+
+    return always

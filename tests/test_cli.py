@@ -13,8 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from conftest import EXAMPLES
+from conftest import EXAMPLES, refuse
+from mien.cli.program import app
+from mien.errors import Damaged
+from mien.reading.faces import CenterFace
+from mien.reading.recognizer import Recognizer
 
 
 def mien(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +92,23 @@ def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path
     assert mien("read", photo, "--draw", tmp_path).returncode == 0
     assert photo.read_bytes() == collins.read_bytes()
     assert (tmp_path / "a-2.jpg").exists()
+
+
+def test_photos_of_one_name_are_told_apart(collins: Path, tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("a/x.jpg", "b/x.jpg", "b/y.jpg")]
+    for photo in photos:
+        photo.parent.mkdir(exist_ok=True)
+        photo.write_bytes(collins.read_bytes())
+    lines = [line for line in mien("read", "a", "b", cwd=tmp_path).stdout.splitlines() if "happy" in line]
+    assert [line.split()[0] for line in lines] == ["a/x.jpg", "b/x.jpg", "y.jpg"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody may write to is needed")
+@pytest.mark.parametrize("option", ["--draw", "--explain"])
+def test_a_folder_that_cannot_be_written_is_told_before_photos_are_read(option: str, collins: Path) -> None:
+    done = mien("read", collins, option, "/proc/pictures")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch("mien: cannot write /proc/pictures/face.png: .*\n", done.stderr)
 
 
 def test_drawing_into_a_folder_of_photos_can_be_done_again(collins: Path, tmp_path: Path) -> None:
@@ -226,6 +248,17 @@ def test_doctor_is_content() -> None:
     assert done.returncode == 0, done.stdout
     assert "mien-small" in done.stdout
     assert "WRONG" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("face detector: largest difference from its known answer")
+
+
+def test_doctor_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recognizer, "self_test", lambda self: 1.0 if self.name == "mien-base" else 0.0)
+    monkeypatch.setattr(CenterFace, "self_test", refuse(Damaged("the file is damaged")))
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    base, small, detector = done.stdout.splitlines()[-3:]
+    assert (base.endswith(": WRONG"), small.endswith(": ok")) == (True, True)
+    assert detector == "face detector: the file is damaged"
 
 
 def test_what_is_told_to_do_next_after_a_share_was_held_out_works(

@@ -103,7 +103,7 @@ FLOORS = {
 }
 WINGS = {
     "reading": set(),
-    "measuring": {"reading.images", "reading.faces", "reading.recognizer"},
+    "measuring": {"reading.images", "reading.faces", "reading.recognizer", "reading.runtime"},
     "lab": None,
     "compat": {f"reading.{name}" for name in ("images", "faces", "recognizer", "draw", "video", "clip")},
     "web": {f"reading.{name}" for name in ("images", "faces", "recognizer", "tables", "tracks")},

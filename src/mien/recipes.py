@@ -193,6 +193,7 @@ class Recipe(Checked):
         drop_non_faces: Leave out training rows that FER+ taggers mostly call "not a face".
         mixup, cutmix: Alpha of the Beta distribution that says how two training images are blended, or how much of
             one is pasted into the other; 0 for neither. Where both are set, each batch draws one of them.
+        elder: It begins with the weights of a trained network (--start-from), and not without.
         distil: Weight of the teachers' softened answers against the labels; needs teachers. 0 for none.
         soften: Temperature of teachers and student in that term.
         ema: Decay per step of the moving average of the weights that is evaluated and kept; 0 for none.
@@ -220,6 +221,7 @@ class Recipe(Checked):
     stopping: Stopping | None = None
     mixup: NotNegative = 0.0
     cutmix: NotNegative = 0.0
+    elder: bool = False
     distil: Share = 0.0
     soften: Positive = 2.0
     ema: Below = 0.0
@@ -377,6 +379,7 @@ _ALL = (
         protocol=Protocol(select=0.1, held_out="random", test=()),
         votes=0.0,
         drop_non_faces=False,
+        elder=True,
         optimizer=SGD(lr=0.01, weight_decay=5e-4),
         distil=0.0,
         epochs=10,
@@ -429,6 +432,35 @@ _ALL = (
         distil=0.0,
         epochs=125,
         seed=11,
+    ),
+    replace(
+        _STUDENT,
+        name="mien-small-standard",
+        network="mien-small-standard",
+        summary="mien-small-student once more, on faces that are each standardised first",
+        optimizer=SGD(lr=0.02, weight_decay=5e-4),
+        epochs=26,
+        seed=21,
+    ),
+    replace(
+        _STUDENT,
+        name="vgg-small-standard",
+        network="vgg-small-standard",
+        summary="vgg-small-student once more, on faces that are each standardised first",
+        optimizer=SGD(lr=0.02, weight_decay=5e-4),
+        epochs=26,
+        seed=19,
+    ),
+    replace(
+        _STUDENT,
+        name="vgg-inner-standard",
+        network="vgg-inner-standard",
+        summary="vgg-inner once more, without teachers, on faces that are each standardised first",
+        augment=replace(_STUDENT.augment, translate=0.08),
+        optimizer=SGD(lr=0.02, weight_decay=5e-4),
+        distil=0.0,
+        epochs=26,
+        seed=20,
     ),
     replace(
         _STUDENT,

@@ -509,6 +509,19 @@ def test_the_same_faces_are_known_in_whatever_form_they_come(tmp_path: Path) -> 
         train(tenth, exclude(other, tmp_path / "list.csv"), tmp_path / "again", start_from=shared)
 
 
+def test_what_is_refused_leaves_no_folder(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="'fine-tune' begins with a trained network .* --start-from mien-small"):
+        train(RECIPES["fine-tune"], small_faces, out)
+    with pytest.raises(NotFound, match="no run folder, .* 'mien-smal'; did you mean 'mien-small'"):
+        train(quick(), small_faces, out, start_from="mien-smal")
+    with pytest.raises(NotFound, match="no run folder, .* 'runs/none'"):
+        train(quick(distil=0.5), small_faces, out, teachers=["runs/none"])
+    with pytest.raises(InputError, match="cannot begin with"):
+        train(dataclasses.replace(RECIPES["fine-tune"], batch=14), small_faces, out, start_from=finished)
+    assert not out.exists()
+
+
 def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
     student = dataclasses.replace(TINY, distil=0.5)
     with pytest.raises(InputError, match=r"weight of 0.5 \(distil\), and 0 came.*--teacher RUN"):

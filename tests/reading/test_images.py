@@ -4,7 +4,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import refuse
 from mien.errors import Damaged, FileError, InputError, MienError, NotAnImage, TooManyPixels
 from mien.reading import images
 from mien.reading.images import encode, find_images, from_bgr, grey, open_image, resize, save_image
@@ -320,13 +321,6 @@ def test_a_lack_of_memory_is_no_damaged_file(
         open_image(path)
 
 
-def refuse(error: Exception) -> Callable[..., object]:
-    def always(*_: object, **__: object) -> object:
-        raise error
-
-    return always
-
-
 ODD = ["two words.png", 'it\'s "quoted".png', "Ünï-çødé-笑顔.png", "[1]*?.png", "-dash.png", "UPPER.PNG"]
 
 
@@ -533,3 +527,15 @@ def test_the_size_is_told_without_decoding() -> None:
     assert images.image_size(as_file(Image.new("L", (30, 20)), "PNG")[:60]) == (30, 20)
     with pytest.raises(NotAnImage):
         images.image_size(b"hello")
+
+
+def test_an_address_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="https://example.org/a.jpg is an address, .* download it first"):
+        find_images(["https://example.org/a.jpg"])
+
+
+def test_what_is_wrong_with_an_array_is_told() -> None:
+    with pytest.raises(InputError, match=r"uint8 \(3, 9, 9\); give one image, its channels last"):
+        open_image(np.zeros((3, 9, 9), np.uint8))
+    with pytest.raises(InputError, match=r"float32 \(9, 9\); scale to 0..255 and convert"):
+        open_image(np.zeros((9, 9), np.float32))

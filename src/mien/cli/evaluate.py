@@ -56,9 +56,12 @@ def evaluate(
     """
     from mien.measuring.evaluation import evaluate as measure
     from mien.measuring.evaluation import evaluate_predictions, trained_by
+    from mien.measuring.plots import need_plots
     from mien.storage import need_writable
 
     need_writable(plots and plots / ("robustness.png" if corrupt else "confusion.png"))
+    if plots:
+        need_plots()
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
     table = Path(model).suffix == ".csv"

@@ -65,6 +65,7 @@ def export(
         _check_sources(sources, form, checkpoint)
     elif len(sources) > 1 or form is not Form.ONNX or checkpoint != "best":
         raise InputError("--member takes one network out of one ensemble, as --form onnx and without --checkpoint")
+    faces = None
     if form is Form.PAIR:
         if data is not None or name is not None:
             raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
@@ -83,8 +84,25 @@ def export(
             written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
     for path in written:
         out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
-    if data is None and form is Form.ONNX and member is None:
-        fail("not calibrated: no --data was given, so confidences are as trained and no answer is called uncertain")
+    if data is None and form is Form.ONNX:
+        how = "as trained" if member is None else "as calibrated in the ensemble"
+        fail(f"no --data was given, so confidences are {how} and no answer is called uncertain")
+    if faces is not None:
+        _tell_few(written[0])
+
+
+def _tell_few(path: Path) -> None:
+    """Say so where a model was calibrated on few rows."""
+    from mien.measuring.metrics import FEW
+    from mien.reading.recognizer import load_model
+
+    scores = load_model(path).card.scores
+    split = scores["calibration"]["split"]
+    if (rows := scores[split]["single view, all"]["n"]) < FEW:
+        fail(
+            f"calibrated on the {rows:,} rows of {split} alone: by one temperature for all expressions (from {FEW:,} "
+            "rows on each has its own), and with a threshold that is a guess"
+        )
 
 
 def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def read(
         for folder, make, _ in pictures:
             make(photo, image, recognizer, partial(_free_name, folder, Path(photo.source), taken))
 
-    told = _Told(as_json)
+    told = _Told(as_json, Counter(path.name for path in found if isinstance(path, Path)))
     interrupted = False
     try:
         for result in progress(read_photos(found, recognizer, keep=keep), len(found), "reading"):
@@ -81,8 +82,8 @@ def read(
 class _Told:
     """What is said of the photos, one after the other: JSON at once, a table at the end, failures in any case."""
 
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
+    def __init__(self, as_json: bool, names: Counter[str]) -> None:
+        self.as_json, self.names = as_json, names
         self.table = _faces_table()
         self.rows: list[Row] = []
         self.count = self.failures = 0
@@ -101,13 +102,17 @@ class _Told:
             sys.stdout.write(json.dumps(to_object(result)) + "\n")
             sys.stdout.flush()
         else:
-            _add_faces(self.table, result)
+            source = Path(result.source)  # its name, where no other has it
+            _add_faces(self.table, result, source.name if self.names[source.name] == 1 else result.source)
 
 
 def _need_folders(folders: dict[str, Path]) -> None:
+    from mien.storage import need_writable
+
     for what, folder in folders.items():
         if folder.exists() and not folder.is_dir():
             raise FileError(f"{what} need a folder, and {folder} is a file; name another")
+        need_writable(folder / "face.png")
 
 
 def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:
@@ -153,8 +158,8 @@ def _faces_table() -> Table:
     return table
 
 
-def _add_faces(table: Table, photo: "Photo") -> None:
-    name = printable(Path(photo.source).name)
+def _add_faces(table: Table, photo: "Photo", name: str) -> None:
+    name = printable(name)
     if not photo.readings:
         table.add_row(Text(name), "-", Text("no face", style="dim"))
     for number, reading in enumerate(photo.readings, 1):

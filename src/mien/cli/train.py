@@ -57,7 +57,7 @@ def train(
         limit=limit,
     )
     chosen = override(get_recipe(recipe), changes)
-    check_start(chosen, run, teachers or (), options=options, resume=resume)
+    check_start(chosen, run, teachers or (), start_from, options=options, resume=resume)
 
     def report(row: dict[str, float]) -> None:
         out.print(

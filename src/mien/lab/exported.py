@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from mien.errors import InputError
+from mien.errors import InputError, NotFound
 from mien.lab.module import Classifier
 from mien.lab.networks import SqueezeExcite
 from mien.lab.runs import Predicting, Run
@@ -70,12 +70,19 @@ def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"
     Raises:
         MienError: As `Run`, `Saved` and `Exported` do.
     """
-    path = Path(source)
-    if path.suffix == ".json":
-        return Saved(source)
-    if not path.is_dir() and (path.suffix == ".onnx" or str(source) in model_files()):
-        return Exported(source, faces)
-    return Run(source)
+    if Path(source).is_dir():
+        return Run(source)
+    return Saved(source) if Path(source).suffix == ".json" else Exported(source, faces)
+
+
+def check_trained(source: str | PathLike[str]) -> None:
+    """Refuse a name under which nothing trained can be.
+
+    Raises:
+        NotFound: It is no file or folder, and no model of the package.
+    """
+    if not Path(source).exists() and str(source) not in model_files():
+        raise NotFound.named("run folder, .json or .onnx file, or model", str(source), model_files())
 
 
 def _weights(file: Path) -> dict[str, Tensor]:

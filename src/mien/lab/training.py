@@ -28,7 +28,7 @@ from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
 from mien.lab.batches import FaceData, divide
 from mien.lab.callbacks import EpochBar, History, callbacks
-from mien.lab.exported import open_trained, sample
+from mien.lab.exported import check_trained, open_trained, sample
 from mien.lab.module import Classifier, check_recipe
 from mien.lab.networks import inherit
 from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint, training
@@ -127,7 +127,7 @@ def train(
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
-    check_start(recipe, out, teachers, options=options, resume=resume)
+    check_start(recipe, out, teachers, start_from, options=options, resume=resume)
     last = out / "checkpoints" / "last.ckpt"
     divided = divide(faces, recipe, options.limit)
     some = sample(divided)
@@ -153,17 +153,17 @@ def train(
             "trainings": [*(elder.trainings if elder else []), training(recipe, learned, options.limit)],
         },
     }
-    if is_first_process():
+    torch.manual_seed(recipe.seed)
+    classifier = Classifier(recipe, [teacher.classifier for teacher in learned])
+    if elder:
+        begin_with(classifier, elder)
+    if is_first_process():  # only now: what is refused above leaves no folder
         if resume:
             _check_same_run(out, record)
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
         begin(spread)
 
-    torch.manual_seed(recipe.seed)
-    classifier = Classifier(recipe, [teacher.classifier for teacher in learned])
-    if elder:
-        begin_with(classifier, elder)
     try:
         trainer.fit(
             classifier,
@@ -239,6 +239,7 @@ def check_start(
     recipe: Recipe,
     out: Path,
     teachers: Sequence[str | os.PathLike[str]] = (),
+    start_from: str | os.PathLike[str] | None = None,
     *,
     options: TrainOptions | None = None,
     resume: bool = False,
@@ -246,18 +247,15 @@ def check_start(
     """Refuse, before any data is read, what would fail after that.
 
     Raises:
-        InputError: Teachers without `distil`, or `distil` without teachers; two rules for the learning rate; devices
-            and nodes that nobody started or that cannot share the batch.
-        NotFound: There is no such network.
+        InputError: Teachers without `distil`, or `distil` without teachers; nothing to start from for a recipe that
+            needs that; two rules for the learning rate; devices and nodes that nobody started or that cannot share the
+            batch.
+        NotFound: There is no such network, teacher or one to start from.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
         Damaged: The checkpoint to go on from is damaged, or missing where there was one.
     """
     check_recipe(recipe)
-    if bool(teachers) != bool(recipe.distil):
-        raise InputError(
-            f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
-            "name teachers (--teacher RUN) for a recipe that learns from them, and only for such a one"
-        )
+    _check_known(recipe, teachers, start_from)
     devices, nodes = places(options.devices, options.nodes) if options else (1, 1)
     if devices != "auto":
         Spread.of(recipe, int(devices) * nodes)
@@ -280,6 +278,23 @@ def check_start(
             raise Damaged(f"{last} is missing")
     except Damaged as error:
         raise Damaged(f"{error}; {_instead_of(last)}") from error
+
+
+def _check_known(
+    recipe: Recipe, teachers: Sequence[str | os.PathLike[str]], start_from: str | os.PathLike[str] | None
+) -> None:
+    if bool(teachers) != bool(recipe.distil):
+        raise InputError(
+            f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
+            "name teachers (--teacher RUN) for a recipe that learns from them, and only for such a one"
+        )
+    if recipe.elder and start_from is None:
+        raise InputError(
+            f"recipe {recipe.name!r} begins with a trained network and would learn little without; name one, as "
+            "--start-from mien-small"
+        )
+    for source in (*teachers, *([start_from] if start_from is not None else [])):
+        check_trained(source)
 
 
 def _instead_of(last: Path) -> str:

@@ -115,7 +115,7 @@ def _votes(votes: dict[str, Any]) -> str:
 
 def _section(finding: Finding, faces: FaceSet) -> str:
     numbers = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{_number(name, value)}</td></tr>"
+        f"<tr><th scope='row'>{escape(name)}</th><td>{_number(value)}</td></tr>"
         for name, value in finding.numbers.items()
     )
     groups, notes = _shown(finding, _ON_PAGE)
@@ -161,7 +161,7 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]], sha
     return f'<div class="scroll"><table>{inside}</table></div>'
 
 
-def _number(name: str, value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from mien.errors import Damaged, FileError, InputError
 from mien.measuring.faceset import FaceSet
-from mien.storage import write_whole
+from mien.storage import need_file, write_whole
 
 _FIRST = "# {count} of {total} rows to leave out, pixels sha-256 {checksum}"
 _PATTERN = re.compile(r"# (\d+) of (\d+) rows to leave out, pixels sha-256 ([0-9a-f]{64})")
@@ -77,6 +77,7 @@ def exclude(faces: FaceSet, path: str | PathLike[str], *, split: str | None = No
         InputError: It was made for another data set, or leaves nothing.
     """
     path = Path(path)
+    need_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -7,6 +7,7 @@ Figures are made without pyplot, so that nothing global changes and nothing open
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def need_plots() -> None:
+    """Refuse before long work what could not be drawn after it.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtra.of("lab", "plotting")
+
+
 def _figure(width: float, height: float) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra.of("lab", "plotting") from error
+    need_plots()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -35,7 +35,7 @@ def share_known(images: Iterable[UInt8[np.ndarray, "H W"]], known: str) -> float
 
 
 def _checksums(images: Iterable[UInt8[np.ndarray, "H W"]]) -> set[str]:
-    return {blake2b(np.ascontiguousarray(image), digest_size=_DIGITS // 2).hexdigest() for image in images}
+    return {blake2b(image.tobytes(), digest_size=_DIGITS // 2).hexdigest() for image in images}
 
 
 def _split(text: str) -> set[str]:

@@ -21,8 +21,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from mien.errors import FileError, InputError, MienError, MissingExtra
-from mien.reading.runtime import cores
 from mien.reading.plan import Plan
+from mien.reading.runtime import cores
 from mien.reading.shards import Labeller, Stopped, Unreachable
 
 _TRIES = 2  # times that a shard is begun; the process of one that needs more is killed by what the shard holds

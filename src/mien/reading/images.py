@@ -288,9 +288,10 @@ def _from_array(
 ) -> UInt8[np.ndarray, "H W 3"]:
     grey_or_colour = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not grey_or_colour:
+        advice = "scale to 0..255 and convert with .astype('uint8')"
         raise InputError(
-            f"expected a uint8 array of shape (H, W), (H, W, 3) in the order {order}, or (H, W, 4), "
-            f"but got {array.dtype} {array.shape}; scale to 0..255 and convert with .astype('uint8')"
+            f"expected a uint8 array of shape (H, W), (H, W, 3) in the order {order}, or (H, W, 4), but got "
+            f"{array.dtype} {array.shape}; {'give one image, its channels last' if array.dtype == np.uint8 else advice}"
         )
     _check_size("the array", array.shape[1], array.shape[0], max_pixels)
     if array.ndim == 3 and array.shape[2] == 3:
@@ -337,6 +338,8 @@ def find_images(
         text = os.fspath(path)
         if not text:
             raise InputError("expected a file, folder or pattern, but got an empty name; is a shell variable unset?")
+        if "://" in text and not os.path.lexists(text):
+            raise InputError(f"{text} is an address, and photos are read from files; download it first")
         if os.path.isdir(text):
             inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from mien.errors import InputError
 from mien.reading.bulk import Failure
 from mien.reading.engines import Done, check_local, check_ray, run_local, run_ray
-from mien.reading.runtime import cores
 from mien.reading.plan import LabelOptions, Plan, open_plan
+from mien.reading.runtime import cores
 from mien.reading.shards import read_counts
 from mien.reading.tables import Row, write_table
 from mien.storage import write_whole

@@ -317,7 +317,11 @@ class Recognizer:
         ]
 
     def find_faces(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"]]:
-        """First half of `read_image`: the faces, and each as the network takes it."""
+        """First half of `read_image`: the faces, and each as the network takes it.
+
+        Raises:
+            InputError: Not a uint8 array (H, W, 3), as `mien.reading.images.open_image` makes of a path.
+        """
         faces = self.detector.find(image)
         return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
 

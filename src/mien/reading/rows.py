@@ -106,6 +106,8 @@ class RowLog:
         """
         if self._settings is None:
             return
+        if self._file is not None:  # or a power cut could take rows that the note counts
+            os.fsync(self._file.fileno())
         content = {"settings": self._settings, "bytes": self._length, "state": state}
         write_whole(self._notes, lambda file: json.dump(content, file))
 
