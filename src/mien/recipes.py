@@ -518,11 +518,14 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe f
 
 SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "mien-small": (1_230_503, 35_557_120),
+    "mien-small-standard": (1_230_503, 35_557_120),
     "resnet18": (11_180_871, 1_247_038_976),
     "resnet18-se": (11_269_951, 1_247_126_016),
     "vgg": (7_498_311, 457_854_464),
     "vgg-small": (1_757_863, 117_450_496),
+    "vgg-small-standard": (1_757_863, 117_450_496),
     "vgg-inner": (1_757_863, 81_563_392),
+    "vgg-inner-standard": (1_757_863, 81_563_392),
     "vgg-slim": (1_323_639, 55_643_168),
     "vgg-slim-standard": (1_323_639, 55_643_168),
     "workshop": (2_787_015, 722_092_928),

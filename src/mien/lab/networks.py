@@ -67,6 +67,7 @@ def residual_net(
     *,
     stem_stride: int,
     squeeze: bool = False,
+    standardize: bool = False,
     outputs: int = 7,
 ) -> nn.Sequential:
     """A residual net: a 3x3 stem, one stage a width, global average pooling, one linear layer.
@@ -76,9 +77,11 @@ def residual_net(
         depths: Blocks in each stage; every stage after the first halves the size.
         stem_stride: 2 quarters the work of everything after the stem.
         squeeze: Squeeze-and-excitation in every block.
+        standardize: Bring each face to a mean of 0 and a variance of 1, however dark or flat it is.
         outputs: Rows of the last layer.
     """
-    layers: list[nn.Module] = [*conv_norm(1, widths[0], stride=stem_stride), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [nn.InstanceNorm2d(1)] if standardize else []
+    layers += [*conv_norm(1, widths[0], stride=stem_stride), nn.ReLU(inplace=True)]
     channels = widths[0]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         for block in range(depth):
@@ -91,6 +94,13 @@ def residual_net(
 def mien_small(outputs: int = 7) -> nn.Sequential:
     """A residual net of one block a stage: 1,227,623 parameters with 7 outputs, 36 million multiply-adds."""
     return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
+
+
+def mien_small_standard(outputs: int = 7) -> nn.Sequential:
+    """The same on faces that are each standardised."""
+    return residual_net(
+        (32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, standardize=True, outputs=outputs
+    )
 
 
 def resnet18(outputs: int = 7) -> nn.Sequential:
@@ -147,6 +157,16 @@ def vgg_small(outputs: int = 7) -> nn.Sequential:
 def vgg_inner(outputs: int = 7) -> nn.Sequential:
     """The same eight convolutions on the inner 40 x 40 pixels: 82 million multiply-adds."""
     return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, outputs=outputs)
+
+
+def vgg_small_standard(outputs: int = 7) -> nn.Sequential:
+    """`vgg_small` on faces that are each standardised."""
+    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), standardize=True, outputs=outputs)
+
+
+def vgg_inner_standard(outputs: int = 7) -> nn.Sequential:
+    """`vgg_inner` on faces that are each standardised."""
+    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, standardize=True, outputs=outputs)
 
 
 def vgg_slim(outputs: int = 7) -> nn.Sequential:
@@ -297,11 +317,14 @@ def count_parameters(network: nn.Module) -> int:
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": mien_small,
+    "mien-small-standard": mien_small_standard,
     "resnet18": resnet18,
     "resnet18-se": resnet18_se,
     "vgg": vgg,
     "vgg-small": vgg_small,
+    "vgg-small-standard": vgg_small_standard,
     "vgg-inner": vgg_inner,
+    "vgg-inner-standard": vgg_inner_standard,
     "vgg-slim": vgg_slim,
     "vgg-slim-standard": vgg_slim_standard,
     "workshop": workshop,
