@@ -36,13 +36,9 @@ from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
-from mien.measuring.sketch import share_known, sketch
+from mien.measuring.sketch import TWINS, share_known, sketch
 from mien.recipes import Checked, Recipe
 from mien.storage import need_file, parse_json, write_whole
-
-MAX_KNOWN = 0.2
-"""Share of the rows that choose which a trained network may have learned from, where a sketch tells it: there are twins
-in every set. Of FER2013's PublicTest 0.08 have one in Training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +216,7 @@ def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSe
             seen = f"{count:,}" * bool(count)
         else:
             share = share_known(_faces(divided, chooser), known.learned)
-            seen = f"about {share:.0%}" * (share > MAX_KNOWN)
+            seen = f"about {share:.0%}" * (share > TWINS)
         if seen:
             raise InputError(
                 f"{known.file} learned from {seen} of the {len(choosing):,} rows that are to choose the epoch, and "

@@ -19,6 +19,7 @@ from mien.expressions import Expression, Labels, answers
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
+from mien.measuring.sketch import TWINS, share_known
 from mien.reading.recognizer import VIEWS, check_views, views_of
 from mien.recipes import Recipe
 from mien.storage import check_suffix, need_file, write_whole
@@ -264,7 +265,8 @@ def evaluate(
     counts = {each: len(views_of(rows.images[:1], each)) for each in VIEWS[: VIEWS.index(views) + 1]}
     found = {_VIEW_NAMES[each]: seen[:count].mean(0) for each, count in counts.items()}
     report = _report(predictor.name, faces, split, labels, rows, found, binary)
-    report.notes[:0] = [*getattr(predictor, "notes", ()), *role_notes(split, recipes_of(predictor))]
+    notes = role_notes(split, recipes_of(predictor), known_to(predictor, rows))
+    report.notes[:0] = [*getattr(predictor, "notes", ()), *notes]
     return report
 
 
@@ -290,22 +292,32 @@ def recipes_of(predictor: Any) -> list[Recipe]:
     return [Recipe.from_json(json.dumps(member["recipe"])) for member in members] or [trained_by(predictor)]
 
 
-def role_notes(split: str, recipes: Sequence[Recipe] = ()) -> list[str]:
+def known_to(predictor: Any, rows: FaceSet) -> float | None:
+    """About what share of the rows a predictor learned from; None where that cannot be told."""
+    learned = getattr(getattr(predictor, "card", predictor), "learned", "")
+    return share_known(rows.images, learned) if learned else None
+
+
+def role_notes(split: str, recipes: Sequence[Recipe] = (), known: float | None = None) -> list[str]:
     """What the part that a split played in training means for the score there.
 
     Args:
         split: Its name; Training and the split that chooses by custom are known by it.
         recipes: Those of the predictor, as far as they are known.
+        known: `known_to` of them; it goes before what names let fear.
     """
-    if split == "Training":
+    if known is None and split == "Training":
         return ["Training rows are learned from: this score says nothing about new faces."]
-    if learned := [recipe.protocol for recipe in recipes if split in recipe.protocol.train]:
+    if known is None and (learned := [recipe.protocol for recipe in recipes if split in recipe.protocol.train]):
         return [f"Rows of {split} may be among those it learned from: its recipe {learned[0]}."]
+    notes = []
+    if known is not None and known > TWINS:
+        notes.append(f"It learned from about {known:.0%} of these faces: this score says little about new ones.")
     if any(split == recipe.protocol.chooser != SELECTION_SPLIT for recipe in recipes):
-        return [f"The {split} rows chose the epoch: this is a selection score, not a test score."]
-    if split == SELECTION_SPLIT:
-        return [f"{split} chooses epochs and settings: this is a selection score, not a test score."]
-    return []
+        notes.append(f"The {split} rows chose the epoch: this is a selection score, not a test score.")
+    elif split == SELECTION_SPLIT:
+        notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
+    return notes
 
 
 def evaluate_predictions(
@@ -314,7 +326,8 @@ def evaluate_predictions(
     """Score a table of probabilities, whoever made it, on one split, with and without twins.
 
     Args:
-        path: What `write_predictions` writes as CSV: row, p0 .. p6 (or p7), a line for each row of the split.
+        path: What `write_predictions` writes as CSV: row, p0 .. p6 (or p7), a line for each row of the split. A
+            probability of 0 counts as 0.000005, the largest of which five decimals leave nothing.
         faces: The data set.
         split: The name of the split.
         labels: As `evaluate`.
@@ -329,6 +342,7 @@ def evaluate_predictions(
     if missing := [int(row) for row in rows.rows if int(row) not in found]:
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
     probabilities = np.array([found[int(row)] for row in rows.rows])
+    probabilities[probabilities == 0] = 5e-6
     report = _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
     report.notes[:0] = role_notes(split)
     return report

@@ -12,6 +12,7 @@ from mien.measuring.evaluation import (
     SELECTION_SPLIT,
     Predictor,
     among,
+    known_to,
     label_notes,
     labelled,
     markdown_table,
@@ -162,7 +163,8 @@ def evaluate_corrupted(
     rows = labelled(faces, split, labels)
     answered = predict(predictor, rows)
     clean = among(answered, answers(labels))
-    notes = [*getattr(predictor, "notes", ()), *role_notes(split, recipes_of(predictor)), *faces.notes]
+    notes = [*getattr(predictor, "notes", ()), *role_notes(split, recipes_of(predictor), known_to(predictor, rows))]
+    notes += faces.notes
     notes += label_notes(rows, labels, answered.shape[1])
     if threshold is None:
         threshold = metrics.threshold_for(clean, rows.labels, KEPT_ACCURACY)

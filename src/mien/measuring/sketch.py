@@ -13,6 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 KEPT = 1024
+TWINS = 0.2
+"""Share of known images up to which they are strangers to a network: there are twins in every set. Of FER2013's
+PublicTest 0.08 have one in Training."""
 _DIGITS = 8  # of a checksum in hex; of equal length, so that their order is that of the numbers
 
 
