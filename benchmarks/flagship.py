@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--members", nargs="+", default=["vgg:0", "vgg:1"])
-    parser.add_argument("--student", default="vgg-slim-student")
+    parser.add_argument("--student", default="vgg-slim-standard")
     parser.add_argument("--start-from", default="mien-small")
     parser.add_argument("--set", action="extend", nargs="+", default=[], dest="settings")
     parser.add_argument("--student-set", action="extend", nargs="+", default=[])

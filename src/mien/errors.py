@@ -1,4 +1,4 @@
-"""Every exception mien raises on purpose.
+"""The exceptions mien raises on purpose.
 
 MienError
  ├── InputError (ValueError)          an argument is not what the function takes
@@ -8,7 +8,10 @@ MienError
  ├── Damaged (ValueError)             a file was read, but its content is not what it should be
  │    └── NotAnImage                  it is of no image format that is known
  ├── MissingExtra (ImportError)       an optional dependency is not installed
+ ├── ParityError (ArithmeticError)    an exported file does not compute what the network computes
  └── TrainingDiverged (ArithmeticError)
+
+What never leaves its module stands there.
 
 A message says what was expected, what came, and what to do.
 """
@@ -60,6 +63,10 @@ class MissingExtra(MienError, ImportError):
     def of(cls, extra: str, purpose: str) -> "MissingExtra":
         """The error for a verb that needs `extra`."""
         return cls(f"{purpose} needs the {extra!r} extra; install it with: pip install 'mien[{extra}]'")
+
+
+class ParityError(MienError, ArithmeticError):
+    """An exported file does not compute what the network computes."""
 
 
 class TrainingDiverged(MienError, ArithmeticError):

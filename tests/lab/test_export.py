@@ -8,12 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.errors import Damaged, FileError, InputError
+from mien.errors import Damaged, FileError, InputError, ParityError
 from mien.expressions import EXPRESSIONS, Expression
 from mien.lab import export as exporting
 from mien.lab import saved
 from mien.lab.batches import divide
-from mien.lab.export import ParityError, export
+from mien.lab.export import export
 from mien.lab.runs import Run
 from mien.lab.training import train
 from mien.measuring import metrics

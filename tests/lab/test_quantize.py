@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.errors import InputError
+from mien.errors import InputError, ParityError
 from mien.lab import quantize as quantizing
 from mien.lab.ensemble import combine
-from mien.lab.export import ParityError, export, save
+from mien.lab.export import export, save
 from mien.lab.quantize import quantize
 from mien.lab.training import train
 from mien.measuring.faceset import FaceSet

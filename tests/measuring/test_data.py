@@ -19,6 +19,7 @@ from mien.measuring.data import load
 from mien.measuring.faceset import FaceSet
 from mien.measuring.fer_csv import SPLITS
 from mien.measuring.npy import save_npy
+from mien.reading.images import grey, open_image, resize
 
 GENERATOR = np.random.default_rng(7)
 IMAGES = GENERATOR.integers(0, 256, (3, 48, 48)).astype(np.uint8)
@@ -536,7 +537,7 @@ def test_damaged_images_are_named_or_left_out(tmp_path: Path) -> None:
     picture(tmp_path / "puzzled" / "4.png", IMAGES[2])
     with pytest.raises(Damaged, match="4 damaged rows in") as caught:
         load(tmp_path)
-    for reason in ("1.jpg: not a whole JPEG", "2.jpg: the file is empty", "3.png: not a whole", "'puzzled'"):
+    for reason in ("1.jpg: is a damaged", "2.jpg: the file is empty", "3.png: is no image of a known", "'puzzled'"):
         assert reason in str(caught.value)
     faces = load(tmp_path, skip_bad=True)
     assert (len(faces), faces.dropped) == (1, 4)
@@ -778,10 +779,21 @@ def test_pictures_are_looked_at_before_they_are_decoded(tmp_path: Path) -> None:
     sound = (tmp_path / "happy" / "4.jpg").read_bytes()
     (tmp_path / "happy" / "4.jpg").write_bytes(sound[:-2] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\0\0" * 1000 + sound[-2:])
     faces = load(tmp_path, skip_bad=True)
-    assert len(faces) == 1
-    assert "8,000 x 4,000 pixels, at most 16,000,000 are read" in faces.faults[0]
-    assert "not a whole JPEG, PNG or BMP image" in faces.faults[1]
-    assert "goes over its 48 x 48 pixels 1001 times" in faces.faults[2]
+    assert len(faces) == 2
+    assert "8,000 x 4,000 pixels, but at most 16,000,000 are read" in faces.faults[0]
+    assert "goes over its 48 x 48 pixels 1001 times" in faces.faults[1]
+
+
+def test_pictures_of_a_data_set_are_read_as_photos_are(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 70, 4), np.uint8)
+    (tmp_path / "sad").mkdir()
+    files = [tmp_path / "sad" / name for name in ("1.png", "2.webp", "3.tiff")]
+    for file in files:
+        Image.fromarray(noise).save(file)
+    (tmp_path / "sad" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "sad" / ".ipynb_checkpoints" / "1-checkpoint.png").write_bytes(files[0].read_bytes())
+    expected = [grey(resize(open_image(file), 48, 48)) for file in files]
+    assert np.array_equal(load(tmp_path).images, expected)
 
 
 @pytest.mark.parametrize("head", ["(" * 9000, f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'9' * 20},)}}"])

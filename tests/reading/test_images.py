@@ -388,6 +388,13 @@ def test_a_link_to_a_folder_is_told_and_the_rest_is_found(album: Path) -> None:
         find_images([album])
 
 
+def test_a_pattern_that_goes_round_in_links_lists_each_file_once(album: Path) -> None:
+    (album / "sub" / "loop").symlink_to(album)
+    expected = find_images([album / "**" / "*.jpg"])
+    assert [path.name for path in expected] == ["b.jpg"]
+    assert find_images([album / "**"])[0].parent == album
+
+
 def test_a_link_that_a_pattern_reaches_is_not_told(album: Path, tmp_path: Path) -> None:
     (album / "deep" / "er").mkdir(parents=True)
     (tmp_path / "far").mkdir()

@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from mien.errors import InputError, MienError
+from mien.errors import InputError, ParityError
 from mien.expressions import answers
 from mien.lab.batches import divide
 from mien.lab.module import Classifier
@@ -32,10 +32,6 @@ from mien.storage import write_whole
 
 PARITY = 1e-4  # largest difference of a logit between torch and ONNX Runtime
 LICENCE = "research use: learned from FER2013 (and FER+ votes where the recipe says so); holds no image"
-
-
-class ParityError(MienError, ArithmeticError):
-    """The exported file does not compute what the network computes."""
 
 
 class _Deployed(nn.Module):

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnxruntime import quantization
 
-from mien.errors import InputError
-from mien.lab.export import ParityError, calibrated, marked, save
+from mien.errors import InputError, ParityError
+from mien.lab.export import calibrated, marked, save
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer, probe_image
 

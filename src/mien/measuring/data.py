@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 
 from mien.errors import Damaged, FileError, InputError, MienError, NotFound
@@ -21,11 +20,9 @@ from mien.measuring import cache as store
 from mien.measuring.faceset import FaceSet
 from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, read_faces, read_votes, reading
 from mien.measuring.npy import array_pairs, read_arrays
-from mien.reading.images import image_size
+from mien.reading.images import FORMATS, grey, open_image, resize
 from mien.storage import need_file
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
-_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"BM")
 _LARGEST_AREA = 16_000_000  # pixels of a picture in a folder: one is decoded by each thread, and all are faces
 _LARGEST_PICTURE = 100_000_000  # bytes
 _AT_ONCE = 4096  # images that wait for their turn
@@ -43,9 +40,9 @@ def load(
 
     - A csv with `pixels` and maybe `emotion` and `Usage`, in any order: `fer2013.csv`, `icml_face_data.csv`,
       `train.csv` (no Usage: all Training), `test.csv` (pixels alone: unlabelled, split "test").
-    - A folder of class-named folders of JPEG, PNG or BMP images, as `train/angry/1.jpg`. A file name that begins
-      with `Training_`, `PublicTest_` or `PrivateTest_` names its split; else the nearest folder called train,
-      test, validation and the like does; else it is Training. Colour is made grey, and another size is resized
+    - A folder of class-named folders of images (`mien.reading.images.FORMATS`), as `train/angry/1.jpg`. A file name
+      that begins with `Training_`, `PublicTest_` or `PrivateTest_` names its split; else the nearest folder called
+      train, test, validation and the like does; else it is Training. Colour is made grey, and another size is resized
       to 48 x 48 whatever its shape. Row numbers follow the sorted paths.
     - A folder that `save_npy` wrote, or one like it: `X.npy` and `y.npy`, `X_test.npy` and `y_test.npy` (the
       name tells the split) and so on; or the path of one such image array. Images are (N, 48, 48), with an axis
@@ -158,7 +155,7 @@ def _keep(image: np.ndarray, file: BinaryIO) -> None:
 
 
 def _pictures(root: Path) -> list[Path]:
-    """The image files below a folder, sorted; hidden ones, as `._1.jpg` from a Mac, are none."""
+    """The image files below a folder, sorted; hidden ones, as `._1.jpg` from a Mac, and hidden folders are left out."""
 
     def stop(error: OSError) -> None:
         with reading(error.filename):
@@ -169,8 +166,9 @@ def _pictures(root: Path) -> list[Path]:
         if os.path.islink(folder) and any(above.samefile(folder) for above in Path(folder).parents):
             inside.clear()  # a link to what it lies in has no end
         else:
+            inside[:] = [name for name in inside if not name.startswith(".")]
             files += [Path(folder, name) for name in names]
-    pictures = sorted(file for file in files if file.suffix.lower() in _PICTURES and not file.name.startswith("."))
+    pictures = sorted(file for file in files if file.suffix.lower() in FORMATS and not file.name.startswith("."))
     if not pictures:
         raise FileError(
             f"there is no data set in {root}: expected images in folders named after expressions, "
@@ -197,33 +195,11 @@ def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
     checksum = sha256(content).digest()
     if not content:
         return checksum, "the file is empty"
-    if reason := _unfit(content):
-        return checksum, reason
-    # OpenCV 4 fills what a truncated JPEG lacks with grey and says nothing: look for the end mark.
-    cut = content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content
     try:
-        image = None if cut else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:  # a size beyond OpenCV's limits
-        return checksum, f"cannot be decoded: {error.err}"
-    if image is None:
-        return checksum, "not a whole JPEG, PNG or BMP image"
-    if image.shape != (SIDE, SIDE):
-        shrinks = max(image.shape) > SIDE
-        image = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return checksum, image
-
-
-def _unfit(content: bytes) -> str:
-    """Why OpenCV is not asked to decode a picture, which it would whatever its format and size; mostly nothing."""
-    if not content.startswith(_SIGNATURES):
-        return "not a whole JPEG, PNG or BMP image"
-    try:
-        width, height = image_size(content)
+        image = open_image(content, max_pixels=_LARGEST_AREA)
     except MienError as error:
-        return f"cannot be decoded: {error}"
-    if width * height > _LARGEST_AREA:
-        return f"{width:,} x {height:,} pixels, at most {_LARGEST_AREA:,} are read"
-    return ""
+        return checksum, str(error).removeprefix("the data ")
+    return checksum, grey(image if image.shape[:2] == (SIDE, SIDE) else resize(image, SIDE, SIDE))
 
 
 def _split_of(file: Path, root: Path) -> str:

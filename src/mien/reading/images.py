@@ -345,9 +345,12 @@ def find_images(
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"
         elif glob.has_magic(text) and not os.path.lexists(text):
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
-            # A pattern may match a folder and the files inside it: each file is listed once.
             listed = (_images_inside(m, refused, matches) if m.is_dir() else [m] for m in matches)
-            inside = list(dict.fromkeys(chain.from_iterable(listed)))
+            # It may match a folder and the files inside it, or a link to what holds it: each file is listed once.
+            once: dict[str, Path] = {}
+            for file in chain.from_iterable(listed):
+                once.setdefault(os.path.join(os.path.realpath(file.parent), file.name), file)
+            inside = list(once.values())
             problem = f"no image matches {text}"
         else:
             inside, problem = [Path(text)], ""

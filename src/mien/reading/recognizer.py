@@ -72,7 +72,7 @@ class Card:
 
     Attributes:
         name: The model's name.
-        labels: The expression of each output: the seven in some order, or every `Expression`.
+        labels: The expression of each output: the seven `EXPRESSIONS`, or every `Expression`, in their order.
         temperatures: What each output is divided by before the softmax.
         biases: What is added to it then.
         threshold: Confidence below which an answer is called uncertain.
@@ -163,8 +163,8 @@ class Card:
 
     def _senseless(self) -> str:
         """What is wrong with the values of a card from a file; nothing where all is well."""
-        if sorted(self.labels) not in (sorted(EXPRESSIONS), sorted(Expression)):
-            return "expected the seven expressions as labels, with or without contempt"
+        if self.labels not in (EXPRESSIONS, tuple(Expression)):
+            return f"expected the labels {', '.join(Expression)} in this order, with or without the last"
         if not len(self.temperatures) == len(self.biases) == len(self.probe) == len(self.labels):
             return "expected a temperature, a bias and a logit of the probe for each label"
         if not all(_COLDEST <= value <= 1 / _COLDEST for value in self.temperatures) or not 0 <= self.threshold <= 1:
@@ -206,7 +206,7 @@ class Recognizer:
 
     Attributes:
         card: The metadata of the file.
-        labels: What it answers, in the order of all its outputs: the seven `EXPRESSIONS`, or every `Expression`.
+        labels: What it answers, in this order: the seven `EXPRESSIONS`, or every `Expression`.
     """
 
     def __init__(
@@ -239,11 +239,9 @@ class Recognizer:
         self.views = views
         self._threads, self._providers = threads, providers
         (self._input,) = (i.name for i in self._session.get_inputs())
-        # Files list outputs in their own order; readings and tables have one order.
-        self.labels = tuple(e for e in Expression if e in self.card.labels)
-        self._order = [self.card.labels.index(e) for e in self.labels]
-        self._temperatures = np.array(self.card.temperatures, np.float32)[self._order]
-        self._biases = np.array(self.card.biases, np.float32)[self._order]
+        self.labels = self.card.labels
+        self._temperatures = np.array(self.card.temperatures, np.float32)
+        self._biases = np.array(self.card.biases, np.float32)
 
     @property
     def name(self) -> str:
@@ -278,8 +276,7 @@ class Recognizer:
                 f"{self.path} should give {len(self.labels)} finite logits for each of {len(faces)} faces, but gave "
                 f"{logits.shape} or numbers that are none; export it again"
             )
-        ordered: Float32[np.ndarray, "B C"] = logits[:, self._order]
-        return ordered
+        return logits
 
     def probabilities(self, faces: UInt8[np.ndarray, "B 48 48"]) -> Float32[np.ndarray, "B C"]:
         """Calibrated probabilities of grey faces, in the order of `labels`.
