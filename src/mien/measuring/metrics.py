@@ -17,7 +17,7 @@ BINS = 15
 PENALTY = 1e-4  # of the scaling's squared parameters, beside the mean log-likelihood
 FEW = 500
 """Rows below which a network gets one temperature: vector scaling fitted on fewer is worse for other rows
-(benchmarks/LOG.md, 38)."""
+(benchmarks/LOG.md, 39)."""
 
 
 def softmax(logits: Float[np.ndarray, "*N C"]) -> Float[np.ndarray, "*N C"]:
