@@ -8,8 +8,9 @@ import pytest
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import FERPLUS, FERPLUS_TO_LABEL
-from mien.measuring.evaluation import evaluate, evaluate_predictions, predict, write_predictions
+from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, predict, write_predictions
 from mien.measuring.faceset import FaceSet
+from mien.measuring.sketch import sketch
 from mien.recipes import RECIPES, Protocol
 
 
@@ -94,6 +95,40 @@ def test_more_views_are_scored_where_asked(small_faces: FaceSet) -> None:
     assert views(views="ten") == ["single view, all", "with mirror, all", "ten views, all"]
     with pytest.raises(InputError, match="single, mirror, ten"):
         views(views="all")
+
+
+def test_each_view_is_computed_once_and_in_chunks(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Counting(Bars):
+        def probabilities(self, faces: np.ndarray) -> np.ndarray:
+            asked.append(len(faces))
+            return super().probabilities(faces)
+
+    monkeypatch.setattr("mien.measuring.evaluation.CHUNK", 20)
+    report = evaluate(Counting(), small_faces, "PublicTest", views="ten")
+    assert asked == [20] * 10 + [8] * 10
+    rows = small_faces.split("PublicTest")
+    for views, name in (("single", "single view"), ("mirror", "with mirror"), ("ten", "ten views")):
+        expected = Scores.of(predict(Bars(), rows, views=views), rows.labels)
+        assert report.scores[f"{name}, all"].nll == pytest.approx(expected.nll)
+
+
+def test_views_of_the_predictors_own_are_not_taken_for_one(small_faces: FaceSet) -> None:
+    class Twice(Bars):
+        views = "mirror"
+
+    with pytest.raises(InputError, match="bars was loaded with views='mirror'; load it without"):
+        evaluate(Twice(), small_faces, "PublicTest")
+
+
+def test_what_it_learned_from_is_measured_where_that_is_known(small_faces: FaceSet) -> None:
+    class Trained(Bars):
+        learned = sketch(small_faces.split("Training").images)
+
+    assert evaluate(Trained(), small_faces, "Training").notes[0].startswith("It learned from about 100% of these faces")
+    strangers = replace(small_faces, images=255 - small_faces.images)
+    assert not [note for note in evaluate(Trained(), strangers, "Training").notes if "learned from" in note]
 
 
 def test_predictions_average_the_views(small_faces: FaceSet) -> None:
@@ -187,6 +222,15 @@ def test_a_table_of_probabilities_scores_like_its_model(small_faces: FaceSet, tm
     assert report.model == "peer"
     assert report.scores["as predicted, all"] == expected.scores["single view, all"]
     assert report.scores["as predicted, without twins"] == expected.scores["single view, without twins"]
+    assert "answer by column (as predicted, all rows):" in report.to_markdown()
+
+
+def test_a_zero_in_a_table_counts_as_what_its_decimals_leave(small_faces: FaceSet, tmp_path: Path) -> None:
+    rows = small_faces.split("PublicTest")
+    sure = np.eye(7)[np.where(np.arange(28) == 0, (rows.labels + 1) % 7, rows.labels)]  # the first is wrong
+    path = write_predictions(tmp_path / "sure.csv", rows, sure)
+    nll = evaluate_predictions(path, small_faces, "PublicTest").scores["as predicted, all"].nll
+    assert nll == pytest.approx(-np.log(5e-6) / 28)
 
 
 def test_tables_that_are_not_whole_are_refused(small_faces: FaceSet, tmp_path: Path) -> None:
