@@ -262,7 +262,7 @@ def main() -> None:
     faces = load(options.data) if options.data else None
     for flag in options.flags if faces else ():
         recognizer = load_model(options.model)
-        found = {"model": options.model, "threshold": recognizer.card.threshold} | measured(flag, recognizer, faces)
+        found = {"model": recognizer.name, "threshold": recognizer.card.threshold} | measured(flag, recognizer, faces)
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         results = {name: each for name in FLAGS if (each := found if name == flag else results.get(name))}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

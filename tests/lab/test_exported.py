@@ -98,8 +98,11 @@ def test_whatever_was_trained_can_be_opened(run: Path, tmp_path: Path, monkeypat
         found = open_trained(source, FACES)
         assert isinstance(found, kind)
         np.testing.assert_allclose(found.logits(FACES), Run(run).logits(FACES), atol=1e-4)
-    with pytest.raises(FileError, match="no checkpoint"):
+    with pytest.raises(NotFound, match="there is no model .*missing"):
         open_trained(tmp_path / "missing", FACES)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError, match="no checkpoint"):
+        open_trained(tmp_path / "empty", FACES)
     monkeypatch.chdir(run.parent)
     run.rename("mien-small")
     assert isinstance(open_trained("mien-small", FACES), Run)  # what lies here goes before what is inside the package
