@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.measuring.sketch import KEPT, share_known, sketch
+from mien.measuring.sketch import KEPT, joined, share_known, sketch
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4 * KEPT, 6, 6), np.uint8)
 
@@ -22,6 +22,9 @@ def test_of_many_a_sample_tells() -> None:
     assert share_known(IMAGES[: 3 * KEPT], known) == 1
 
 
-def test_sketches_of_parts_make_that_of_the_whole() -> None:
-    parts = [sketch(IMAGES[:2000]), sketch(IMAGES[2000:2100])]
-    assert sketch(IMAGES[2100:], *parts) == sketch(IMAGES)
+def test_a_small_set_is_not_lost_in_a_large_one() -> None:
+    large, small = sketch(IMAGES[: 3 * KEPT]), sketch(IMAGES[3 * KEPT : 3 * KEPT + 20])
+    both = joined(small, joined(large, small))
+    assert both.count("\n") == 1
+    assert share_known(IMAGES[3 * KEPT : 3 * KEPT + 40], both) == 0.5
+    assert share_known(IMAGES[: 3 * KEPT], both) == 1

@@ -17,7 +17,7 @@ from mien.errors import InputError
 from mien.lab.export import calibrated, marked, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
-from mien.measuring.sketch import sketch
+from mien.measuring.sketch import joined
 from mien.reading.recognizer import SIDE, Card, Recognizer, load_model, probe_image
 from mien.recipes import Recipe
 
@@ -58,7 +58,7 @@ def combine(
         cards[0],
         name=marked(name, *(card.name for card in cards)),
         trainings=(),
-        learned=sketch([], *learned) if all(learned := [card.learned for card in cards]) else "",
+        learned=joined(*learned) if all(learned := [card.learned for card in cards]) else "",
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )

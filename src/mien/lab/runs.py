@@ -42,7 +42,7 @@ class Predicting:
         name: The recipe's name, with "-trial" where the run saw only a share of the rows (--limit).
         trainings: How the weights came to be, in words, from the training that began with none on (--start-from).
         data_sha256: Checksum of the files that it learned from; empty where that is not known.
-        learned: Sketch of the faces that it and its teachers learned from; empty where that is not known.
+        learned: Sketches of the faces that it and its teachers learned from; empty where that is not known.
     """
 
     def __init__(

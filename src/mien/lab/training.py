@@ -36,7 +36,7 @@ from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
-from mien.measuring.sketch import TWINS, share_known, sketch
+from mien.measuring.sketch import TWINS, joined, share_known, sketch
 from mien.recipes import Checked, Recipe
 from mien.storage import need_file, parse_json, write_whole
 
@@ -145,7 +145,7 @@ def train(
             "processes": spread.processes,
             "teachers": [teacher.checksum for teacher in learned],
             "start_from": elder and elder.checksum,
-            "learned": sketch(_faces(divided, "Training"), *(known.learned for known in trained)),
+            "learned": joined(sketch(_faces(divided, "Training")), *(known.learned for known in trained)),
             "trainings": [*(elder.trainings if elder else []), training(recipe, learned, options.limit)],
         },
     }

@@ -84,7 +84,7 @@ class Card:
         precision: "float32", or "int8": weights and activations in 8 bits.
         trainings: In words, the trainings that made the weights, first to last; none in older files and ensembles,
             whose members' stand in the scores.
-        learned: Sketch of the faces that it and its teachers learned from (`mien.measuring.sketch`); empty where that
+        learned: Sketches of the faces that it and its teachers learned from (`mien.measuring.sketch`); empty where that
             is not known.
     """
 
