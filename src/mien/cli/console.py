@@ -34,9 +34,10 @@ Views = Annotated[
     str, typer.Option("--views", help="Views of each face: single; mirror, twice the time; ten, ten times the time.")
 ]
 Size = Annotated[
-    int, typer.Option("--size", help="Look for faces at this longer side only, in pixels; 0: as the photo asks.")
+    int,
+    typer.Option("--size", help="Look for faces at this longer side only, 32 to 4096 pixels; 0: as the photo asks."),
 ]
-MinScore = Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of.")]
+MinScore = Annotated[float, typer.Option("--min-score", help="Drop faces the detector is less sure of; 0.1 to 1.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Checkpoint = Annotated[Literal["best", "last"], typer.Option("--checkpoint", help="Which one of a run folder.")]
 

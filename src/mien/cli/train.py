@@ -25,7 +25,7 @@ def train(
     devices: Annotated[str, typer.Option("--devices", help="How many on each node, or auto.")] = "auto",
     nodes: Annotated[str, typer.Option("--nodes", help="How many machines, or auto; see docs/train-many.md.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
-    limit: Annotated[float, typer.Option("--limit", min=0.0, max=1.0, help="Share of the rows, for a trial.")] = 1.0,
+    limit: Annotated[float, typer.Option("--limit", help="Share of the rows, above 0 and up to 1, for a trial.")] = 1.0,
     teachers: Annotated[
         list[Path] | None, typer.Option("--teacher", help="A run or a model to learn from (--set distil=0.8).")
     ] = None,
