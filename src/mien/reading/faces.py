@@ -113,7 +113,7 @@ class CenterFace:
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         if side is not None and not _STRIDE <= side <= 4096:
-            raise InputError(f"size (the longer side to look at) should be from {_STRIDE} to 4096 pixels, but is {side}")
+            raise InputError(f"size, the longer side to look at, should be from {_STRIDE} to 4096, but is {side}")
         if not 0.1 <= min_score <= 1:
             raise InputError(f"min_score should be from 0.1 to 1, but is {min_score}")
         options = session_options(threads)
