@@ -165,6 +165,7 @@ def test_drawing_into_a_folder_of_photos_can_be_done_again(collins: Path, tmp_pa
         (["data", "audit", ".", "--out", "empty-folder/report"], "lies in the data set ."),
         (["data", "import", ".", "--out", "."], "lies in the data set ."),
         (["data", "import", "arrays/X_train.npy", "--out", "arrays"], "would be read without it from then on"),
+        (["data", "import", "arrays/images.npy", "--out", "arrays"], "would be read without it from then on"),
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--nodes", "2"], "2 nodes need a launcher"),
     ],
 )

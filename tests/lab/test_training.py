@@ -522,6 +522,19 @@ def test_what_is_refused_leaves_no_folder(finished: Path, small_faces: FaceSet, 
     assert not out.exists()
 
 
+def test_what_an_elder_knew_is_not_forgotten(tmp_path: Path) -> None:
+    plain = {"votes": 0.0, "drop_non_faces": False, "epochs": 1}
+    faces = labelled()
+    faces = dataclasses.replace(faces, splits=np.array(["Training"] * 84 + ["PublicTest"] * 35 + ["PrivateTest"] * 21))
+    other = {"select": "PrivateTest", "test": ()}
+    both = quick(**plain, protocol=Protocol(train=("Training", "PublicTest"), **other))
+    first = train(both, faces, tmp_path / "first")
+    second = train(quick(**plain, protocol=Protocol(**other)), faces, tmp_path / "second", start_from=first)
+    with pytest.raises(InputError, match="learned from about 100% of the 35 rows that are to choose"):
+        train(quick(**plain), faces, tmp_path / "third", start_from=second)
+    assert Run(second).learned.count("\n") == 1
+
+
 def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
     student = dataclasses.replace(TINY, distil=0.5)
     with pytest.raises(InputError, match=r"weight of 0.5 \(distil\), and 0 came.*--teacher RUN"):

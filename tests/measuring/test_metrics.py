@@ -98,6 +98,14 @@ def test_few_rows_change_no_answer() -> None:
     assert 0.3 < right.temperatures[0] < 1
 
 
+def test_folds_are_scaled_as_all_rows_are() -> None:
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(520, 7)), generator.integers(0, 7, 520)
+    few, more = (metrics.cross_fitted(logits[:n], labels[:n]) for n in (metrics.FEW - 1, 520))
+    assert np.array_equal(few.argmax(1), logits[: metrics.FEW - 1].argmax(1))
+    assert not np.array_equal(more.argmax(1), logits.argmax(1))
+
+
 def test_scaling_stays_finite_where_every_answer_is_right() -> None:
     labels = np.arange(21) % 7
     found = metrics.fit_scaling(np.eye(7)[labels] * 5, labels)

@@ -14,6 +14,7 @@ from mien.reading.faces import Face
 from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, need_seven, probe_image, read
 from mien.reading.runtime import MAX_THREADS
 
+MEMBER = {"name": "a", "precision": "int8", "recipe": {}, "trainings": [], "data_sha256": ""}
 CARD = Card(
     name="linear",
     labels=EXPRESSIONS,
@@ -209,6 +210,7 @@ def test_card_survives_the_file(tmp_path: Path) -> None:
         ({"scores": '{"PublicTest": 5}'}, "expected scores by split"),
         ({"scores": '{"members": {}}'}, "a list of members"),
         ({"scores": '{"members": [5]}'}, "expected members that each have name, precision, recipe"),
+        ({"scores": json.dumps({"members": [MEMBER | {"learned": 5}]})}, "expected members that each have"),
         ({"scores": '{"members": [{"name": "x"}]}'}, "expected members that each have name, precision, recipe"),
         ({"precision": "int1"}, "precision of float32 or int8"),
         ({"labels": json.dumps(EXPRESSIONS[:6])}, "labels angry, .* neutral, contempt in this order, with or without"),

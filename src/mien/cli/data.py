@@ -47,8 +47,8 @@ def _need_apart(folder: Path | None, source: Path) -> None:
     """A folder that holds arrays of ours is taken for these alone: other pairs in it would not be read any more."""
     from mien.errors import InputError
 
-    apart = source.suffix == ".npy" and source.stem != "images"  # these are what is written there
-    if folder is not None and apart and folder.resolve() == source.resolve().parent:
+    ours = source.name == "images.npy" and all(source.with_name(f"{part}.npy").exists() for part in ("splits", "rows"))
+    if folder is not None and source.suffix == ".npy" and not ours and folder.resolve() == source.resolve().parent:
         raise InputError(f"{folder} holds {source}, and would be read without it from then on; name another folder")
 
 

@@ -51,8 +51,10 @@ def read(
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
     kinds = ((draw, _draw, "annotated copies"), (explain, _explain, "what the answers rest on"))
     pictures = [(folder, make, what) for folder, make, what in kinds if folder is not None]
+    new = [folder for folder, _, _ in pictures if not folder.exists()]
     _need_folders({what: folder for folder, _, what in pictures})
-    taken = {_place(path) for path in found if pictures and isinstance(path, Path)}
+    photos = {_place(path) for path in found if pictures and isinstance(path, Path)}
+    taken = photos.copy()
 
     def keep(photo: "Photo", image: Any) -> None:
         for folder, make, _ in pictures:
@@ -70,8 +72,7 @@ def read(
     for file in tables:
         write_table(file, told.rows, columns_for(recognizer.labels))
     for folder, _, what in pictures:
-        if folder.is_dir() and told.rows and not as_json:
-            out.print(Text(f"{what}: {folder}"))
+        _settle(folder, what if not as_json else "", taken - photos, new=folder in new)
     if interrupted:
         fail(f"interrupted: {told.count:,} of {len(found):,} photos were read, and what is written tells of them alone")
         raise typer.Exit(130)
@@ -113,6 +114,14 @@ def _need_folders(folders: dict[str, Path]) -> None:
         if folder.exists() and not folder.is_dir():
             raise FileError(f"{what} need a folder, and {folder} is a file; name another")
         need_writable(folder / "face.png")
+
+
+def _settle(folder: Path, what: str, made: set[Path], *, new: bool) -> None:
+    """Name the folder if pictures were made for it; take it away if it was made for none."""
+    if what and any(path.parent == folder.resolve() for path in made):
+        out.print(Text(f"{what}: {folder}"))
+    if new and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:

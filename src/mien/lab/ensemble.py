@@ -58,7 +58,7 @@ def combine(
         cards[0],
         name=marked(name, *(card.name for card in cards)),
         trainings=(),
-        learned=joined(*learned) if all(learned := [card.learned for card in cards]) else "",
+        learned=joined(*(card.learned for card in cards)),
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )

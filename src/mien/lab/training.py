@@ -36,7 +36,7 @@ from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
-from mien.measuring.sketch import TWINS, joined, share_known, sketch
+from mien.measuring.sketch import KNOWN, joined, share_known, sketch, without
 from mien.recipes import Checked, Recipe
 from mien.storage import need_file, parse_json, write_whole
 
@@ -210,13 +210,15 @@ def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSe
     chooser = recipe.protocol.chooser
     choosing = divided.rows[divided.where(chooser)]
     for known in trained:
-        if known.data_sha256 == faces.checksum:  # so that it can be told which rows
+        seen, learned = "", known.learned
+        if known.data_sha256 == faces.checksum:  # so that its own rows are known, and twins of them are no matter
             its = divide(faces, known.recipe)
             count = len(np.intersect1d(choosing, its.rows[its.where("Training")]))
             seen = f"{count:,}" * bool(count)
-        else:
-            share = share_known(_faces(divided, chooser), known.learned)
-            seen = f"about {share:.0%}" * (share > TWINS)
+            learned = without(learned, sketch(_faces(its, "Training")))
+        share = share_known(_faces(divided, chooser), learned)
+        if not seen and share is not None and share > KNOWN:
+            seen = f"about {share:.0%}"
         if seen:
             raise InputError(
                 f"{known.file} learned from {seen} of the {len(choosing):,} rows that are to choose the epoch, and "

@@ -19,7 +19,7 @@ from mien.expressions import Expression, Labels, answers
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
-from mien.measuring.sketch import TWINS, share_known
+from mien.measuring.sketch import KNOWN, share_known
 from mien.reading.recognizer import VIEWS, check_views, views_of
 from mien.recipes import Recipe
 from mien.storage import check_suffix, need_file, write_whole
@@ -254,11 +254,7 @@ def evaluate(
             the predictor averages views of its own.
     """
     check_views(views)
-    if (own := getattr(predictor, "views", "single")) != "single":
-        raise InputError(
-            f"expected a predictor that looks at each face once, but {predictor.name} was loaded with views={own!r}; "
-            f"load it without, and name views={own!r} here"
-        )
+    need_single(predictor)
     rows = labelled(faces, split, labels)
     seen = _each_view(predictor, rows, views)
     # The views of each kind are the first of those of the next.
@@ -268,6 +264,19 @@ def evaluate(
     notes = role_notes(split, recipes_of(predictor), known_to(predictor, rows))
     report.notes[:0] = [*getattr(predictor, "notes", ()), *notes]
     return report
+
+
+def need_single(predictor: Predictor) -> None:
+    """Refuse a predictor that averages views of its own, which a report would take for one.
+
+    Raises:
+        InputError: It does.
+    """
+    if (own := getattr(predictor, "views", "single")) != "single":
+        raise InputError(
+            f"expected a predictor that looks at each face once, but {predictor.name} was loaded with views={own!r}; "
+            "load it without"
+        )
 
 
 def trained_by(predictor: Any) -> Recipe:
@@ -294,8 +303,7 @@ def recipes_of(predictor: Any) -> list[Recipe]:
 
 def known_to(predictor: Any, rows: FaceSet) -> float | None:
     """About what share of the rows a predictor learned from; None where that cannot be told."""
-    learned = getattr(getattr(predictor, "card", predictor), "learned", "")
-    return share_known(rows.images, learned) if learned else None
+    return share_known(rows.images, getattr(getattr(predictor, "card", predictor), "learned", ""))
 
 
 def role_notes(split: str, recipes: Sequence[Recipe] = (), known: float | None = None) -> list[str]:
@@ -304,20 +312,20 @@ def role_notes(split: str, recipes: Sequence[Recipe] = (), known: float | None =
     Args:
         split: Its name; Training and the split that chooses by custom are known by it.
         recipes: Those of the predictor, as far as they are known.
-        known: `known_to` of them; it goes before what names let fear.
+        known: `known_to` of them.
     """
-    if known is None and split == "Training":
-        return ["Training rows are learned from: this score says nothing about new faces."]
-    if known is None and (learned := [recipe.protocol for recipe in recipes if split in recipe.protocol.train]):
+    if known is not None and known > KNOWN:
+        return [f"It learned from about {known:.0%} of these faces: this score says little about new ones."]
+    if split == "Training":
+        told = "this score says nothing about new faces, unless the network learned from others."
+        return [f"Training rows are learned from: {told}"]
+    if learned := [recipe.protocol for recipe in recipes if split in recipe.protocol.train]:
         return [f"Rows of {split} may be among those it learned from: its recipe {learned[0]}."]
-    notes = []
-    if known is not None and known > TWINS:
-        notes.append(f"It learned from about {known:.0%} of these faces: this score says little about new ones.")
     if any(split == recipe.protocol.chooser != SELECTION_SPLIT for recipe in recipes):
-        notes.append(f"The {split} rows chose the epoch: this is a selection score, not a test score.")
-    elif split == SELECTION_SPLIT:
-        notes.append(f"{split} chooses epochs and settings: this is a selection score, not a test score.")
-    return notes
+        return [f"The {split} rows chose the epoch: this is a selection score, not a test score."]
+    if split == SELECTION_SPLIT:
+        return [f"{split} chooses epochs and settings: this is a selection score, not a test score."]
+    return []
 
 
 def evaluate_predictions(

@@ -182,8 +182,13 @@ class Scaling:
         return softmax(logits / self.temperatures + self.biases)
 
 
-def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels) -> Scaling:
-    """The vector scaling under which the labels are most likely; of fewer than `FEW` rows, one temperature for all.
+def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels, *, few: bool | None = None) -> Scaling:
+    """The vector scaling under which the labels are most likely, or one temperature for all.
+
+    Args:
+        logits: As the network gives them.
+        labels: The right ones.
+        few: Whether there are too few rows for more than one temperature; None: as their number, by `FEW`.
 
     A small penalty, 1e-4 of the squared distance from temperature 1 (in its logarithm) and bias 0, keeps it finite for
     labels that are rare or always right; that of one temperature is 2 a row.
@@ -192,7 +197,7 @@ def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels) -> Scaling:
 
     logits = np.asarray(logits, np.float64)
     rows, count = logits.shape
-    if rows < FEW:
+    if rows < FEW if few is None else few:
         one = minimize_scalar(
             lambda x: negative_log_likelihood(softmax(logits * np.exp(x)), labels) + 2 / rows * x**2,
             bounds=(-4, 4),
@@ -213,16 +218,16 @@ def fit_scaling(logits: Float[np.ndarray, "N C"], labels: Labels) -> Scaling:
     return Scaling(np.exp(-found.x[:count]), found.x[count:])
 
 
-def fit_ensemble(logits: Float[np.ndarray, "N M C"], labels: Labels) -> Calibration:
-    """The calibration of M networks' mean: each one's vector scaling, and that of the logarithm of their mean."""
-    scalings = [fit_scaling(member, labels) for member in logits.swapaxes(0, 1)]
+def fit_ensemble(logits: Float[np.ndarray, "N M C"], labels: Labels, *, few: bool | None = None) -> Calibration:
+    """The calibration of M networks' mean: each one's scaling, and that of the logarithm of their mean."""
+    scalings = [fit_scaling(member, labels, few=few) for member in logits.swapaxes(0, 1)]
 
     def mean(logits: Float[np.ndarray, "N M C"]) -> Float[np.ndarray, "N C"]:
         answers = [scaling(member) for scaling, member in zip(scalings, logits.swapaxes(0, 1), strict=True)]
         logarithm: Float[np.ndarray, "N C"] = np.log(np.mean(answers, 0))
         return logarithm
 
-    outer = fit_scaling(mean(logits), labels)
+    outer = fit_scaling(mean(logits), labels, few=few)
     return lambda logits: outer(mean(logits))
 
 
@@ -230,14 +235,17 @@ def cross_fitted(
     logits: Float[np.ndarray, "N *M C"],
     labels: Labels,
     *,
-    fit: Callable[[Float[np.ndarray, "N *M C"], Labels], Calibration] = fit_scaling,
+    fit: Callable[..., Calibration] = fit_scaling,
     folds: int = 5,
     seed: int = 0,
 ) -> Probabilities:
-    """Probabilities whose calibration was fitted on the other folds: an honest calibration error of fitted rows."""
+    """Probabilities whose calibration was fitted on the other folds: an honest calibration error of fitted rows.
+
+    The folds get the kind of scaling that all the rows do.
+    """
     fold = np.random.default_rng(seed).permutation(len(labels)) % folds
     out = np.empty((len(labels), np.shape(logits)[-1]), np.float64)
     for k in range(folds):
         held = fold == k
-        out[held] = fit(logits[~held], labels[~held])(logits[held])
+        out[held] = fit(logits[~held], labels[~held], few=len(labels) < FEW)(logits[held])
     return out

@@ -16,6 +16,7 @@ from mien.measuring.evaluation import (
     label_notes,
     labelled,
     markdown_table,
+    need_single,
     predict,
     recipes_of,
     role_notes,
@@ -160,6 +161,7 @@ def evaluate_corrupted(
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"threshold should be from 0 to 1, but is {threshold}")
+    need_single(predictor)
     rows = labelled(faces, split, labels)
     answered = predict(predictor, rows)
     clean = among(answered, answers(labels))

@@ -1,8 +1,8 @@
 """What a network learned from, in a few kilobytes: enough to tell how many of other images are among it.
 
 Of the checksums of all images the smallest are kept. They are a fair sample, whatever the order of the images and the
-form they were read from. Sets that were learned from one after the other have a line each, so that a small one is not
-lost in a large one.
+lossless form they were read from. Sets that were learned from one after the other have a line each, so that a small
+one is not lost in a large one.
 
 Source: https://doi.org/10.1109/SEQUEN.1997.666900 (Broder), as bottom-k sketches.
 """
@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 KEPT = 1024
-TWINS = 0.2
-"""Share of known images up to which they are strangers to a network: there are twins in every set. Of FER2013's
-PublicTest 0.08 have one in Training."""
+KNOWN = 0.5
+"""Share of known images from which a set was learned from: there are twins in others, too. Of FER2013's PublicTest 0.08
+have one in Training."""
+_ENOUGH = 3  # comparable images, to say anything
 _DIGITS = 8  # of a checksum in hex; of equal length, so that their order is that of the numbers
 
 
@@ -25,24 +26,34 @@ def sketch(images: Iterable[UInt8[np.ndarray, "H W"]]) -> str:
     return "".join(sorted(_checksums(images))[:KEPT])
 
 
+def without(known: str, one: str) -> str:
+    """All sketches but that one."""
+    return "\n".join(line for line in known.splitlines() if line != one)
+
+
 def joined(*sketches: str) -> str:
-    """What was learned from in all: each set's sketch once."""
+    """What was learned from in all: each set's sketch once; nothing where a part is not known."""
+    if not all(sketches):
+        return ""
     return "\n".join(dict.fromkeys(line for each in sketches for line in each.splitlines()))
 
 
-def share_known(images: Iterable[UInt8[np.ndarray, "H W"]], known: str) -> float:
+def share_known(images: Iterable[UInt8[np.ndarray, "H W"]], known: str) -> float | None:
     """What share of the images is among those that a sketch stands for, in [0, 1]; of several, that which knows most.
 
-    Exact where these were `KEPT` or fewer. Where they were M, N images are judged by about `KEPT` N / M of them.
+    Exact where these were `KEPT` or fewer. Where they were M, N images are judged by about `KEPT` N / M of them; None
+    where these are too few to say. Images that were compressed anew are others.
     """
     asked = _checksums(images)
-    return max((_share(asked, _split(line)) for line in known.splitlines()), default=0.0)
+    shares = [_share(asked, _split(line)) for line in known.splitlines()]
+    return max((share for share in shares if share is not None), default=None)
 
 
-def _share(asked: set[str], kept: set[str]) -> float:
-    if len(kept) == KEPT:  # there were more than it holds
-        asked = {each for each in asked if each <= max(kept)}
-    return len(asked & kept) / len(asked) if asked else 0.0
+def _share(asked: set[str], kept: set[str]) -> float | None:
+    if len(kept) < KEPT:
+        return len(asked & kept) / max(1, len(asked))
+    asked = {each for each in asked if each <= max(kept)}  # there were more than it holds
+    return len(asked & kept) / len(asked) if len(asked) >= _ENOUGH else None
 
 
 def _checksums(images: Iterable[UInt8[np.ndarray, "H W"]]) -> set[str]:

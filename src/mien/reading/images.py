@@ -344,9 +344,9 @@ def find_images(
             inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"
         elif glob.has_magic(text) and not os.path.lexists(text):
-            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+            matches = sorted(path for path in map(Path, glob.glob(text, recursive=True)) if not _goes_round(path))
             listed = (_images_inside(m, refused, matches) if m.is_dir() else [m] for m in matches)
-            # It may match a folder and the files inside it, or a link to what holds it: each file is listed once.
+            # It may match a folder and the files inside it, or a link to them: each file is listed once.
             once: dict[str, Path] = {}
             for file in chain.from_iterable(listed):
                 once.setdefault(os.path.join(os.path.realpath(file.parent), file.name), file)
@@ -358,6 +358,16 @@ def find_images(
             raise FileError(problem)
         found += inside
     return found
+
+
+def _goes_round(path: Path) -> bool:
+    """Whether a path leads through a link to a folder that the link lies in."""
+    links = (part for part in (path, *path.parents) if part.is_symlink())
+    return any(_real(link.parent).is_relative_to(_real(link)) for link in links)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _images_inside(

@@ -182,7 +182,8 @@ class Card:
 
 def _is_member(found: Any) -> bool:
     """Whether this is what an ensemble's file says of one of its networks."""
-    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in _MEMBER.items())
+    known = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in _MEMBER.items())
+    return known and isinstance(found.get("learned", ""), str)
 
 
 def probe_image() -> UInt8[np.ndarray, "48 48"]:

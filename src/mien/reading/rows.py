@@ -8,6 +8,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
+from errno import EINVAL
 from io import FileIO, StringIO
 from os import PathLike
 from pathlib import Path
@@ -107,7 +108,11 @@ class RowLog:
         if self._settings is None:
             return
         if self._file is not None:  # or a power cut could take rows that the note counts
-            os.fsync(self._file.fileno())
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                if error.errno != EINVAL:  # a device has nothing to keep
+                    raise self._failed(error) from error
         content = {"settings": self._settings, "bytes": self._length, "state": state}
         write_whole(self._notes, lambda file: json.dump(content, file))
 
