@@ -344,8 +344,9 @@ def find_images(
             inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"
         elif glob.has_magic(text) and not os.path.lexists(text):
-            matches = sorted(path for path in map(Path, glob.glob(text, recursive=True)) if not _goes_round(path))
-            listed = (_images_inside(m, refused, matches) if m.is_dir() else [m] for m in matches)
+            named = sorted(map(Path, glob.glob(text, recursive=True)))
+            matches = [path for path in named if not _goes_round(path)]
+            listed = (_images_inside(m, refused, named) if m.is_dir() else [m] for m in matches)
             # It may match a folder and the files inside it, or a link to them: each file is listed once.
             once: dict[str, Path] = {}
             for file in chain.from_iterable(listed):
