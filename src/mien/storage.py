@@ -44,6 +44,11 @@ def need_writable(*paths: str | PathLike[str] | None) -> None:
             raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def real_path(path: str | PathLike[str]) -> Path:
+    """The same for every way to name a file. `Path.resolve` raises where a link leads to itself, before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def need_file(path: str | PathLike[str], *, most: float = math.inf) -> None:
     """Refuse what is no file before it is opened: to open a pipe is to wait for whoever writes to it.
 

@@ -15,6 +15,7 @@ from mien.errors import FileError, MienError
 from mien.reading.images import find_images, is_ours, open_image
 from mien.reading.recognizer import Recognizer
 from mien.reading.tables import Photo
+from mien.storage import real_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ def find_photos(
             images = find_images([path], refused=refused.append)
         except MienError as error:  # where nothing could be listed, that says it all
             refused = refused or [error]
-        below = [place for place in map(_real, skip) if _searched(path) in (place, *place.parents)]
+        below = [place for place in map(real_path, skip) if _searched(path) in (place, *place.parents)]
         if below:
-            photos = [one for one in images if not (any(map(_real(one).is_relative_to, below)) and is_ours(one))]
+            photos = [one for one in images if not (any(map(real_path(one).is_relative_to, below)) and is_ours(one))]
             if images and not photos:
                 refused.append(FileError(f"there are no photos in {path}: what is there was drawn by mien"))
             images = photos
@@ -65,12 +66,7 @@ def _searched(path: str | PathLike[str]) -> Path | None:
     if os.path.isfile(path):
         return None
     fixed = list(takewhile(lambda part: not glob.has_magic(part) or os.path.isdir(path), Path(path).parts))
-    return _real(Path(*fixed))
-
-
-def _real(path: str | PathLike[str]) -> Path:
-    """The same for every way to name a file. `Path.resolve` raises where a link leads to itself, before Python 3.13."""
-    return Path(os.path.realpath(path))
+    return real_path(Path(*fixed))
 
 
 def read_photos(

@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mien.errors import Damaged, FileError, InputError, MienError, NotAnImage, TooManyPixels
-from mien.storage import write_whole
+from mien.storage import real_path, write_whole
 
 ImageSource = str | PathLike[str] | bytes | np.ndarray | Image.Image
 
@@ -348,9 +348,9 @@ def find_images(
             matches = [path for path in named if not _goes_round(path)]
             listed = (_images_inside(m, refused, named) if m.is_dir() else [m] for m in matches)
             # It may match a folder and the files inside it, or a link to them: each file is listed once.
-            once: dict[str, Path] = {}
+            once: dict[Path, Path] = {}
             for file in chain.from_iterable(listed):
-                once.setdefault(os.path.join(os.path.realpath(file.parent), file.name), file)
+                once.setdefault(real_path(file.parent) / file.name, file)
             inside = list(once.values())
             problem = f"no image matches {text}"
         else:
@@ -364,11 +364,7 @@ def find_images(
 def _goes_round(path: Path) -> bool:
     """Whether a path leads through a link to a folder that the link lies in."""
     links = (part for part in (path, *path.parents) if part.is_symlink())
-    return any(_real(link.parent).is_relative_to(_real(link)) for link in links)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+    return any(real_path(link.parent).is_relative_to(real_path(link)) for link in links)
 
 
 def _images_inside(
