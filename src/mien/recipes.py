@@ -346,6 +346,16 @@ _STUDENT = replace(
     seed=3,
 )
 
+_STANDARD = replace(
+    _STUDENT,
+    name="mien-small-standard",
+    network="mien-small-standard",
+    summary="mien-small-student once more, on faces that are each standardised first",
+    optimizer=SGD(lr=0.02, weight_decay=5e-4),
+    epochs=26,
+    seed=21,
+)
+
 _PAUL = Recipe(
     name="paul",
     network="paul",
@@ -433,33 +443,21 @@ _ALL = (
         epochs=125,
         seed=11,
     ),
+    _STANDARD,
     replace(
-        _STUDENT,
-        name="mien-small-standard",
-        network="mien-small-standard",
-        summary="mien-small-student once more, on faces that are each standardised first",
-        optimizer=SGD(lr=0.02, weight_decay=5e-4),
-        epochs=26,
-        seed=21,
-    ),
-    replace(
-        _STUDENT,
+        _STANDARD,
         name="vgg-small-standard",
         network="vgg-small-standard",
         summary="vgg-small-student once more, on faces that are each standardised first",
-        optimizer=SGD(lr=0.02, weight_decay=5e-4),
-        epochs=26,
         seed=19,
     ),
     replace(
-        _STUDENT,
+        _STANDARD,
         name="vgg-inner-standard",
         network="vgg-inner-standard",
         summary="vgg-inner once more, without teachers, on faces that are each standardised first",
         augment=replace(_STUDENT.augment, translate=0.08),
-        optimizer=SGD(lr=0.02, weight_decay=5e-4),
         distil=0.0,
-        epochs=26,
         seed=20,
     ),
     replace(
@@ -472,12 +470,10 @@ _ALL = (
         seed=14,
     ),
     replace(
-        _STUDENT,
+        _STANDARD,
         name="vgg-slim-standard",
         network="vgg-slim-standard",
         summary="the network that ships: vgg-slim on faces that are each standardised first",
-        optimizer=SGD(lr=0.02, weight_decay=5e-4),
-        epochs=26,
         seed=18,
     ),
     Recipe(

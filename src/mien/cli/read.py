@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mien.cli.console import Json, MinScore, Model, Size, Views, fail, out, plain_table, printable, progress
 from mien.errors import FileError
+from mien.storage import real_path
 
 if TYPE_CHECKING:
     from mien.reading.bulk import Failure
@@ -157,7 +158,7 @@ def _free_name(folder: Path, source: Path, taken: set[Path], name: str) -> Path:
 
 def _place(path: Path) -> Path:
     """The same for every way to name a file's folder."""
-    return path.parent.resolve() / path.name
+    return real_path(path.parent) / path.name
 
 
 def _faces_table() -> Table:

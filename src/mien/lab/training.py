@@ -207,25 +207,27 @@ def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSe
     Raises:
         InputError: One of them learned from such rows.
     """
-    chooser = recipe.protocol.chooser
-    choosing = divided.rows[divided.where(chooser)]
+    choosing = divided.rows[divided.where(recipe.protocol.chooser)]
     for known in trained:
-        seen, learned = "", known.learned
-        if known.data_sha256 == faces.checksum:  # so that its own rows are known, and twins of them are no matter
-            its = divide(faces, known.recipe)
-            count = len(np.intersect1d(choosing, its.rows[its.where("Training")]))
-            seen = f"{count:,}" * bool(count)
-            learned = without(learned, sketch(_faces(its, "Training")))
-        share = share_known(_faces(divided, chooser), learned)
-        if not seen and share is not None and share > KNOWN:
-            seen = f"about {share:.0%}"
-        if seen:
+        if seen := _seen(known, faces, divided, recipe.protocol.chooser):
             raise InputError(
                 f"{known.file} learned from {seen} of the {len(choosing):,} rows that are to choose the epoch, and "
                 "would hand on what they are; divide the rows alike in both, by the same protocol and seed "
                 f"({known.name}: {known.recipe.protocol}; seed {known.recipe.seed}), and a held-out share by the same "
                 "--data, --ferplus and --exclude"
             )
+
+
+def _seen(known: Predicting, faces: FaceSet, divided: FaceSet, chooser: str) -> str:
+    """How many of the rows that choose a trained network learned from, in words; nothing for none."""
+    learned = known.learned
+    if known.data_sha256 == faces.checksum:  # so that its own rows are known, and twins of them are no matter
+        its = divide(faces, known.recipe)
+        if count := len(np.intersect1d(divided.rows[divided.where(chooser)], its.rows[its.where("Training")])):
+            return f"{count:,}"
+        learned = without(learned, sketch(_faces(its, "Training")))
+    share = share_known(_faces(divided, chooser), learned)
+    return f"about {share:.0%}" if share is not None and share > KNOWN else ""
 
 
 def _faces(divided: FaceSet, role: str) -> Iterator[UInt8[np.ndarray, "48 48"]]:

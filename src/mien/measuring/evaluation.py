@@ -62,7 +62,6 @@ def predict(predictor: Predictor, faces: FaceSet, *, views: str = "single") -> F
     Raises:
         InputError: There is no row, or no such views.
     """
-
     mean: Float[np.ndarray, "N C"] = _each_view(predictor, faces, views).mean(0)
     return mean
 

@@ -44,6 +44,8 @@ def share_known(images: Iterable[UInt8[np.ndarray, "H W"]], known: str) -> float
     Exact where these were `KEPT` or fewer. Where they were M, N images are judged by about `KEPT` N / M of them; None
     where these are too few to say. Images that were compressed anew are others.
     """
+    if not known:
+        return None
     asked = _checksums(images)
     shares = [_share(asked, _split(line)) for line in known.splitlines()]
     return max((share for share in shares if share is not None), default=None)

@@ -14,10 +14,10 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BufferedReader, BytesIO
-from itertools import chain
 from mimetypes import guess_type
 from os import PathLike
 from pathlib import Path
@@ -344,15 +344,7 @@ def find_images(
             inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"
         elif glob.has_magic(text) and not os.path.lexists(text):
-            named = sorted(map(Path, glob.glob(text, recursive=True)))
-            matches = [path for path in named if not _goes_round(path)]
-            listed = (_images_inside(m, refused, named) if m.is_dir() else [m] for m in matches)
-            # It may match a folder and the files inside it, or a link to them: each file is listed once.
-            once: dict[Path, Path] = {}
-            for file in chain.from_iterable(listed):
-                once.setdefault(real_path(file.parent) / file.name, file)
-            inside = list(once.values())
-            problem = f"no image matches {text}"
+            inside, problem = _matching(text, refused), f"no image matches {text}"
         else:
             inside, problem = [Path(text)], ""
         if not inside:
@@ -361,14 +353,28 @@ def find_images(
     return found
 
 
-def _goes_round(path: Path) -> bool:
-    """Whether a path leads through a link to a folder that the link lies in."""
-    links = (part for part in (path, *path.parents) if part.is_symlink())
-    return any(real_path(link.parent).is_relative_to(real_path(link)) for link in links)
+def _matching(pattern: str, refused: Callable[[FileError], None] | None) -> list[Path]:
+    """The images that a pattern stands for, each once: it may match a folder and what is in it, or a link to that."""
+    real = cache(real_path)  # thousands of files share a folder
+
+    @cache
+    def goes_round(path: Path) -> bool:
+        """Whether a path leads through a link to a folder that the link lies in."""
+        if path.is_symlink() and real(path.parent).is_relative_to(real_path(path)):
+            return True
+        return path.parent != path and goes_round(path.parent)
+
+    named = dict.fromkeys(sorted(map(Path, glob.glob(pattern, recursive=True))))
+    once: dict[Path, Path] = {}
+    for match in named:
+        if not goes_round(match):
+            for file in _images_inside(match, refused, named) if match.is_dir() else [match]:
+                once.setdefault(real(file.parent) / file.name, file)
+    return list(once.values())
 
 
 def _images_inside(
-    folder: str | Path, refused: Callable[[FileError], None] | None, named: Sequence[Path] = ()
+    folder: str | Path, refused: Callable[[FileError], None] | None, named: Collection[Path] = ()
 ) -> list[Path]:
     """The images in a folder and its folders; links to folders are refused, but for those that are named apart."""
     def refuse(problem: str, error: OSError | None = None) -> None:
