@@ -55,7 +55,7 @@ def memorise(name: str, faces: FaceSet, steps: int) -> dict[str, float | int | s
     start, right, needed = time.perf_counter(), 0, None
     for step in range(1, steps + 1):
         classifier.train()
-        loss = classifier.loss(classifier._outputs(classifier._unit(images)), labels, votes)
+        loss = classifier.loss(classifier.outputs(classifier.unit(images)), labels, votes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

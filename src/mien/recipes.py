@@ -346,6 +346,20 @@ _STUDENT = replace(
     seed=3,
 )
 
+_LARGE = replace(
+    _STUDENT,
+    name="vgg",
+    network="vgg",
+    summary="",
+    optimizer=SGD(lr=0.15, weight_decay=5e-4),
+    mixup=0.4,
+    distil=0.0,
+    ema=0.998,
+    epochs=120,
+    batch=256,
+    seed=0,
+)
+
 _STANDARD = replace(
     _STUDENT,
     name="mien-small-standard",
@@ -410,12 +424,24 @@ _ALL = (
         epochs=200,
     ),
     replace(
-        _MIEN_SMALL,
+        _LARGE,
         name="vgg",
         network="vgg",
-        summary="ten-layer VGG with batch norm at full 48 px, for a GPU",
-        optimizer=SGD(lr=0.05, weight_decay=5e-4),
-        epochs=200,
+        summary="ten-layer VGG with batch norm at full 48 px, 458 million multiply-adds, for a GPU",
+    ),
+    replace(
+        _LARGE,
+        name="vgg-wide",
+        network="vgg-wide",
+        summary="ten-layer VGG, wider and on the inner 40 x 40 pixels, for a GPU",
+        seed=1,
+    ),
+    replace(
+        _LARGE,
+        name="resnet18-inner",
+        network="resnet18-inner",
+        summary="three quarters of a ResNet-18 on the inner 40 x 40 pixels, for a GPU",
+        seed=2,
     ),
     replace(
         _STUDENT,

@@ -64,7 +64,7 @@ def test_of_mixed_images_the_larger_part_is_counted(own: float, monkeypatch: pyt
     labels, votes = torch.arange(14) % 7, torch.rand(14, 10)
     larger = labels if own > 0.5 else labels[partner]
     outputs = torch.nn.functional.one_hot(larger, 17).float() * 5
-    module._outputs = lambda unit: outputs
+    module.outputs = lambda unit: outputs
     loss = module.training_step((torch.zeros(14, 48, 48, dtype=torch.uint8), labels, votes), 1)
     parts = [module.loss(outputs, labels, votes), module.loss(outputs, labels[partner], votes[partner])]
     torch.testing.assert_close(loss, own * parts[0] + (1 - own) * parts[1])

@@ -98,12 +98,14 @@ class Classifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of uint8 images (B, 48, 48)."""
-        return self._outputs(self._unit(images))[:, : self.classes]
+        return self.outputs(self.unit(images))[:, : self.classes]
 
-    def _unit(self, images: Tensor) -> Tensor:
+    def unit(self, images: Tensor) -> Tensor:
+        """Floats (B, 1, 48, 48) in [0, 1] of uint8 images (B, 48, 48): what is augmented."""
         return images.unsqueeze(1).float() / 255
 
-    def _outputs(self, unit: Tensor) -> Tensor:
+    def outputs(self, unit: Tensor) -> Tensor:
+        """Logits (B, C), and ten more for the votes where the recipe learns them, of floats (B, 1, 48, 48) in [0, 1]."""
         standard = (unit - self.recipe.mean) / self.recipe.std
         outputs: Tensor = self.network(standard.contiguous(memory_format=torch.channels_last))
         return outputs
@@ -139,7 +141,7 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], step: int) -> Tensor:
         """Loss of one augmented batch."""
         with torch.autocast(self.device.type, enabled=False):
-            images = self.augment(self._unit(batch[0]))
+            images = self.augment(self.unit(batch[0]))
             other, share = batch, 1.0
             if self.recipe.mixup or self.recipe.cutmix:
                 images, partner, share = mix(images, self.recipe)
@@ -147,12 +149,12 @@ class Classifier(L.LightningModule):
                 if share < 0.5:  # the history tells how often the larger part was right
                     batch, other, share = other, batch, 1 - share
             seen = self.degrade(images)
-        outputs = self._outputs(seen)
+        outputs = self.outputs(seen)
         loss = self._step(outputs, batch, "train_")
         if share < 1:
             loss = share * loss + (1 - share) * self.loss(outputs.float(), *other[1:])
         if self.teachers:
-            loss = torch.lerp(loss, self._distance(outputs.float(), images), self.recipe.distil)
+            loss = torch.lerp(loss, self.distance(outputs.float(), self.softened(images)), self.recipe.distil)
         if step % CHECK_EVERY == 0:
             self._stop_if_diverged(loss, f"step {step + 1}")
         return loss * self._weight(len(images)) if step + 1 == self.trainer.num_training_batches else loss
@@ -165,18 +167,20 @@ class Classifier(L.LightningModule):
     def _mean_of_processes(self, value: Tensor) -> Tensor:
         return cast(Tensor, self.trainer.strategy.reduce(value.detach().clone(), reduce_op="mean"))
 
-    def _distance(self, outputs: Tensor, images: Tensor) -> Tensor:
-        """How far the answers are from the teachers' mean on the very same views, but undegraded, a scalar.
+    @torch.no_grad()
+    def softened(self, unit: Tensor) -> Tensor:
+        """The teachers' mean answer (B, C), softened, to floats (B, 1, 48, 48) in [0, 1]."""
+        answers = [teacher.outputs(unit)[:, : self.classes].float() for teacher in self.teachers]
+        return torch.stack([answer.div(self.recipe.soften).softmax(1) for answer in answers]).mean(0)
 
-        Both are softened; the square of the temperature keeps the gradients' size.
+    def distance(self, outputs: Tensor, softened: Tensor) -> Tensor:
+        """How far the answers, softened too, are from the teachers' on the very same views, a scalar.
+
+        The teachers saw them undegraded. The square of the temperature keeps the gradients' size.
         Source: https://arxiv.org/abs/1503.02531.
         """
         heat = self.recipe.soften
-        with torch.no_grad():
-            softened = [
-                teacher._outputs(images)[:, : self.classes].float().div(heat).softmax(1) for teacher in self.teachers
-            ]
-        return heat**2 * F.cross_entropy(outputs[:, : self.classes] / heat, torch.stack(softened).mean(0))
+        return heat**2 * F.cross_entropy(outputs[:, : self.classes] / heat, softened)
 
     def on_fit_start(self) -> None:
         """Bring the teachers to the device."""
@@ -185,7 +189,7 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], step: int) -> None:
         """Loss and accuracy of one batch as it is."""
-        loss = self._step(self._outputs(self._unit(batch[0])), batch, "val_")
+        loss = self._step(self.outputs(self.unit(batch[0])), batch, "val_")
         self._stop_if_diverged(loss, "validation")
 
     def _stop_if_diverged(self, loss: Tensor, where: str) -> None:

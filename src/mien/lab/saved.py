@@ -68,9 +68,26 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
         InputError: `out` does not end in .json.
         FileError: No such checkpoint, or a file cannot be written.
     """
+    return save_trained(Run(run, checkpoint), out)
+
+
+def save_trained(trained: Predicting, out: str | PathLike[str], *, half: bool = False) -> tuple[Path, Path]:
+    """Write what was trained in the same form.
+
+    Args:
+        trained: A network, and what is known of it.
+        out: The .json file; the weights take its name with .npz.
+        half: Weights in half precision: half the size, for a way with a limit.
+
+    Returns:
+        Both paths.
+
+    Raises:
+        InputError: `out` does not end in .json.
+        FileError: A file cannot be written.
+    """
     path = Path(out)
     check_suffix(path, ".json")
-    trained = Run(run, checkpoint)
     classifier = trained.classifier
     weights = path.with_suffix(".npz")
     architecture = {
@@ -84,7 +101,9 @@ def save(run: str | PathLike[str], out: str | PathLike[str], *, checkpoint: str 
         "weights": weights.name,
         "layers": _layers(classifier),
     }
-    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in classifier.network.state_dict().items()}
+    arrays: dict[str, Any] = {}
+    for name, tensor in classifier.network.state_dict().items():
+        arrays[name] = (tensor.half() if half and tensor.is_floating_point() else tensor).cpu().numpy()
     arrays[_RECIPE] = np.array(classifier.recipe.title)
     write_whole(weights, lambda file: np.savez(file, **arrays), binary=True)
     write_whole(path, lambda file: json.dump(architecture, file, indent=1))
