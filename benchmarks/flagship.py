@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Strong networks and small ones that learn from their mean, on one GPU, by the clock.
+"""Several networks at once on one GPU, by the clock: strong ones, then small ones that learn from their mean.
 
-    python benchmarks/flagship.py fer2013.csv --out flagship --seconds 100 --members vgg:0 vgg-wide:1 resnet18-inner:2
-    python benchmarks/flagship.py fer2013.csv --out flagship --seconds 400 --teachers flagship/vgg-seed0.json ... \\
-      --students vgg-slim-standard:30:mien-small vgg-small-standard:31
+    python benchmarks/flagship.py fer2013.csv vgg:0 vgg-wide:1 --seconds 300 --out flagship
+    python benchmarks/flagship.py fer2013.csv vgg-slim-standard:2:mien-small vgg-small-standard:3 --seconds 300 \
+      --out flagship --teachers flagship/vgg-seed0.json flagship/vgg-wide-seed1.json --set distil=0.6
 
-fer2013new.csv (FER+) lies beside the csv. Members, RECIPE:SEED[:START], learn one after the other, --seconds each;
-students then all at once, from the mean of members and --teachers, in --seconds together: what the teachers say to a
-view of a face is asked once for all of them. START is a model or a pair to begin with.
+fer2013new.csv (FER+) lies beside the csv. Networks are named RECIPE:SEED[:START]; START is a model or a pair to begin
+with. All see the same views of the same faces, augmented and mixed as the first one's recipe asks, and what the
+teachers say to a view is asked once for all.
 
-A rented minute is what is scarce, so nothing waits here: the rows lie on the device and are augmented thousands at
-once, the learning rate follows the clock (half a cosine that ends with the seconds), and only the last state of the
-moving average is kept, so that PublicTest chooses no epoch. Networks, losses and augmentation are those of `mien
-train`, which takes the same recipes, several times slower.
+A rented minute is what is scarce here, so nothing waits: the rows lie on the device and are augmented all at once, a
+step of all networks is one CUDA graph, the learning rate follows the clock (half a cosine that ends with the seconds),
+and what is kept is the last state of the moving average, so that PublicTest chooses no epoch. Networks, losses and
+augmentation are those of `mien train`. A run that is stopped is lost; PublicTest scores (selection) are printed on the
+way.
 
-NAME-seedN.json and .npz are a pair in half precision: `mien export` makes a model of it, `--teacher` and
-`--start-from` take it, and it is written as soon as the network is through. A member whose pair lies under --out is
-taken from there, so that the same line goes on where it was stopped.
+In the end each network lies under --out as RECIPE-seedSEED.json and .npz, a pair in half precision that `mien export`
+makes a model of and `--teacher` and `--start-from` take, with its history beside it.
 """
 
 import argparse
@@ -25,19 +25,19 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Beta
 
 from mien.lab.batches import divide
 from mien.lab.callbacks import moving_average
 from mien.lab.exported import open_trained, sample
-from mien.lab.module import Classifier, cosine, decay_groups
-from mien.lab.augment import mix
+from mien.lab.module import Classifier, cosine
 from mien.lab.runs import Predicting, training
 from mien.lab.saved import Saved, save_trained
 from mien.lab.training import begin_with
@@ -46,11 +46,11 @@ from mien.measuring.data import load
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined, sketch
-from mien.recipes import Recipe, get_recipe, override
+from mien.recipes import SGD, Recipe, get_recipe, override
 
-AT_ONCE = 4096  # faces that are augmented together
 STEPS = 10_000  # of the clock, as the schedule counts
-LOOK_EVERY = 10  # epochs between looks at PublicTest, for the log alone
+LOOK_EVERY = 20  # epochs between looks at PublicTest, for the log alone
+WARM = 3  # steps before a graph is captured, in which cuDNN chooses its kernels
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -59,16 +59,20 @@ class Batch:
     """Views of one step, and what they are labelled with.
 
     Attributes:
-        clean: As teachers see them, (B, 1, 48, 48) in [0, 1].
+        clean: As teachers see them, (B, 1, 48, 48) in [0, 1], each of two faces mixed.
         seen: The same, some of them with noise or blur.
-        truths: Labels and votes, and of a mixed batch those of the other image of each.
-        share: Of the first image in the mixture.
+        labels, votes: Of the first face, (B,) and (B, 10).
+        other_labels, other_votes: Of the second.
+        share: Of the first in the mixture, a scalar.
     """
 
     clean: Tensor
     seen: Tensor
-    truths: list[tuple[Tensor, Tensor]]
-    share: float
+    labels: Tensor
+    votes: Tensor
+    other_labels: Tensor
+    other_votes: Tensor
+    share: Tensor
 
 
 class Faces:
@@ -89,81 +93,83 @@ class Faces:
             arrays = faces.images[rows], faces.labels[rows].astype(np.int64), faces.votes[rows].astype(np.float32)
             self.parts.append([torch.from_numpy(array).to(DEVICE) for array in arrays])
 
+    @torch.no_grad()
+    @torch.backends.cudnn.flags(benchmark=False)  # how many faces are blurred differs from time to time
     def epoch(self, classifier: Classifier) -> Iterator[Batch]:
         """All training rows in an order of their own, augmented and mixed as the recipe asks, in whole batches."""
         images, labels, votes = self.parts[0]
-        batch = classifier.recipe.batch
-        order = torch.randperm(len(images), device=DEVICE)
-        order = order[: max(batch, len(order) // batch * batch)]
-        clean = torch.cat([classifier.augment(classifier.unit(images[part])) for part in order.split(AT_ONCE)])
-        truths, shares = [], []
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            mixed, partner, share = mix(clean[start : start + batch], classifier.recipe)
-            clean[start : start + batch] = mixed
-            truths.append([(labels[some], votes[some]) for some in (rows, rows[partner])])
-            shares.append(share)
-        seen = torch.cat([classifier.degrade(part) for part in clean.split(AT_ONCE)])
-        for clean_part, seen_part, truth, share in zip(clean.split(batch), seen.split(batch), truths, shares, strict=True):
-            yield Batch(clean_part, seen_part, truth, share)
+        size = min(classifier.recipe.batch, len(images))
+        steps = len(images) // size
+        order = torch.randperm(len(images), device=DEVICE)[: steps * size]
+        views = classifier.augment(classifier.unit(images[order]))
+        partner = torch.rand(steps, size, device=DEVICE).argsort(1) + size * torch.arange(steps, device=DEVICE)[:, None]
+        alpha = torch.full((steps,), classifier.recipe.mixup)
+        share = Beta(alpha, alpha).sample().to(DEVICE)
+        own = share.repeat_interleave(size).view(-1, 1, 1, 1)
+        clean = own * views + (1 - own) * views[partner.flatten()]
+        other = order[partner.flatten()]
+        tensors = clean, classifier.degrade(clean), labels[order], votes[order], labels[other], votes[other]
+        return (Batch(*parts) for parts in zip(*(tensor.split(size) for tensor in tensors), share, strict=True))
 
 
 class Learner:
-    """A network, its optimizer, and the moving average of its weights that is kept.
+    """A network, its momentum, and the moving average of its weights that is kept.
 
     Args:
-        recipe: What to train.
+        recipe: What to train, by SGD.
         start: A network to begin with.
     """
 
     def __init__(self, recipe: Recipe, start: Predicting | None) -> None:
+        assert isinstance(recipe.optimizer, SGD)
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.recipe, self.rule = recipe, recipe.optimizer
         self.trainings = start.trainings if start else []
         self.classifier = Classifier(recipe)
         if start:
             begin_with(self.classifier, start)
         self.classifier.to(DEVICE).train()
         self.average = copy.deepcopy(self.classifier).eval().requires_grad_(False)
-        decay = getattr(recipe.optimizer, "weight_decay")
-        self.optimizer = torch.optim.SGD(
-            decay_groups(self.classifier.network, decay), lr=recipe.optimizer.lr,
-            momentum=getattr(recipe.optimizer, "momentum"), nesterov=True, fused=DEVICE.type == "cuda",
-        )  # fmt: skip
+        self.weights = list(self.classifier.network.parameters())
+        self.kernels = [weight for weight in self.weights if weight.ndim > 1]
+        self.speeds = [torch.zeros_like(weight) for weight in self.weights]
         self.move = moving_average(recipe.ema)
-        both = zip(self.average.network.state_dict().values(), self.classifier.network.state_dict().values(), strict=True)
-        self.kept, self.new = map(list, zip(*[(a, b) for a, b in both if a.is_floating_point()], strict=True))
+        states = [module.network.state_dict().values() for module in (self.average, self.classifier)]
+        floats = [(kept, new) for kept, new in zip(*states, strict=True) if kept.is_floating_point()]
+        self.kept, self.new = map(list, zip(*floats, strict=True))
         self.updates = torch.zeros((), device=DEVICE)
         self.history: list[dict[str, float]] = []
 
-    def step(self, batch: Batch, softened: Tensor | None, factor: float) -> Tensor:
-        """One step; the loss is not waited for."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.optimizer.lr * factor
-        outputs = self._outputs(self.classifier, batch.seen)
-        one, other = (self.classifier.loss(outputs, *truth) for truth in batch.truths)
-        loss = batch.share * one + (1 - batch.share) * other
+    def step(self, batch: Batch, softened: Tensor | None, factor: Tensor) -> Tensor:
+        """One step at `factor` times the recipe's learning rate; the loss is not waited for."""
+        outputs = outputs_of(self.classifier, batch.seen)
+        one = self.classifier.loss(outputs, batch.labels, batch.votes)
+        loss = torch.lerp(self.classifier.loss(outputs, batch.other_labels, batch.other_votes), one, batch.share)
         if softened is not None:
             loss = torch.lerp(loss, self.classifier.distance(outputs, softened), self.recipe.distil)
-        self.optimizer.zero_grad()
+        for weight in self.weights:
+            weight.grad = None
         loss.backward()
-        self.optimizer.step()
         with torch.no_grad():
+            self._descend(self.rule.lr * factor)
             self.move(self.kept, self.new, self.updates)
             self.updates += 1
         return loss.detach()
 
-    @staticmethod
-    def _outputs(classifier: Classifier, unit: Tensor) -> Tensor:
-        with torch.autocast(DEVICE.type, torch.bfloat16):
-            return classifier.outputs(unit).float()
+    def _descend(self, rate: Tensor) -> None:
+        """SGD with Nesterov momentum as torch has it, but at a rate that is a tensor, which a graph reads anew."""
+        grads: list[Any] = [weight.grad for weight in self.weights]
+        torch._foreach_add_([weight.grad for weight in self.kernels], self.kernels, alpha=self.rule.weight_decay)
+        torch._foreach_mul_(self.speeds, self.rule.momentum)
+        torch._foreach_add_(self.speeds, grads)
+        torch._foreach_add_(grads, self.speeds, alpha=self.rule.momentum)
+        torch._foreach_mul_(grads, -rate)
+        torch._foreach_add_(self.weights, grads)
 
-    def look(self, faces: Faces, loss: Tensor, epoch: int, seconds: float, rate: float) -> None:
+    def look(self, faces: Faces, loss: float, epoch: int, seconds: float, rate: float) -> None:
         """Note how the average does on PublicTest."""
-        if not math.isfinite(value := loss.item()):
-            raise SystemExit(f"{self.name}: the loss is {value} in epoch {epoch}; lower --set optimizer.lr")
         scores = score(answers(self.average, faces.parts[1][0]), faces)
-        row = {"epoch": epoch, "seconds": round(seconds, 1), "images_s": round(rate), "loss": round(value, 4), **scores}
+        row = {"epoch": epoch, "seconds": round(seconds, 1), "images_s": round(rate), "loss": round(loss, 4), **scores}
         self.history.append(row)
         print(f"{self.name}: {row}", flush=True)
 
@@ -172,25 +178,79 @@ class Learner:
         """Recipe and seed."""
         return f"{self.recipe.name}-seed{self.recipe.seed}"
 
-    def keep(self, out: Path, faces: Faces, data: FaceSet, teachers: Sequence[Predicting], epochs: int) -> Predicting:
-        """Write the average as a pair, with its history, and give it as a predictor."""
+    def keep(self, out: Path, faces: Faces, data: FaceSet, teachers: Sequence[Predicting], epochs: int) -> None:
+        """Write the average as a pair, with its history."""
         network = copy.deepcopy(self.average).cpu()
         network.recipe = replace(self.recipe, epochs=epochs)
         rows = np.flatnonzero(faces.divided.splits == "Training")
         known = joined(sketch(data.images[row] for row in rows), *(teacher.learned for teacher in teachers))
-        done = Predicting(network, out, (), [*self.trainings, training(network.recipe, teachers)], data.checksum, known)
+        trainings = [*self.trainings, training(network.recipe, teachers)]
+        done = Predicting(network, out, (), trainings, data.checksum, known)
         save_trained(done, out / f"{self.name}.json", half=True)
         (out / f"{self.name}-history.json").write_text(json.dumps(self.history, indent=1), encoding="utf-8")
-        return done
 
 
-@torch.inference_mode()
+class Step:
+    """A step of several learners on the same views, with what their teachers say to these.
+
+    On a GPU it is captured once as a graph: launching its thousands of small kernels one by one takes the processor
+    longer than the GPU needs to run them.
+
+    Args:
+        learners: Whose weights it moves.
+        teachers: Whose mean answer they learn too; there may be none.
+        batch: Of the form that all others have.
+    """
+
+    def __init__(self, learners: Sequence[Learner], teachers: Sequence[Classifier], batch: Batch) -> None:
+        self.learners, self.lead = learners, learners[0].classifier
+        self.lead.teachers = tuple(teachers)
+        self.batch = Batch(*(getattr(batch, field.name).clone() for field in fields(Batch)))
+        self.factor = torch.zeros((), device=DEVICE)  # so that the steps that warm up leave the weights as they are
+        self.graph = torch.cuda.CUDAGraph() if DEVICE.type == "cuda" else None
+        if self.graph:
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for _ in range(WARM):
+                    self._run()
+            torch.cuda.current_stream().wait_stream(beside)
+            with torch.cuda.graph(self.graph):
+                self._run()
+
+    def __call__(self, batch: Batch, factor: float) -> Tensor:
+        """Take it; gives the mean loss, which is not waited for."""
+        for field in fields(Batch):
+            getattr(self.batch, field.name).copy_(getattr(batch, field.name))
+        self.factor.fill_(factor)
+        if self.graph:
+            self.graph.replay()
+        else:
+            self._run()
+        return self.loss
+
+    def _run(self) -> None:
+        softened = None
+        if self.lead.teachers:
+            with torch.autocast(DEVICE.type, torch.bfloat16, cache_enabled=False):
+                softened = self.lead.softened(self.batch.clean)
+        losses = [learner.step(self.batch, softened, self.factor) for learner in self.learners]
+        self.loss = torch.stack(losses).mean()
+
+
+def outputs_of(classifier: Classifier, unit: Tensor) -> Tensor:
+    """A classifier's outputs in float32, computed in half precision."""
+    with torch.autocast(DEVICE.type, torch.bfloat16, cache_enabled=False):  # a graph would keep what is cached
+        return classifier.outputs(unit).float()
+
+
+@torch.no_grad()
+@torch.backends.cudnn.flags(benchmark=False)  # the last part is smaller
 def answers(classifier: Classifier, images: Tensor) -> np.ndarray:
-    """Probabilities (B, 7), the mean of a face and its mirror image; single view as [0] and both as [1]."""
+    """Probabilities (2, B, 7): of each face as it is, and of the mean with its mirror image."""
     found = []
     for part in classifier.unit(images).split(512):
-        with torch.autocast(DEVICE.type, torch.bfloat16):
-            views = [classifier.outputs(view)[:, : classifier.classes].float().softmax(1) for view in (part, part.flip(3))]
+        views = [outputs_of(classifier, view)[:, : classifier.classes].softmax(1) for view in (part, part.flip(3))]
         found.append(torch.stack([views[0], (views[0] + views[1]) / 2]))
     return torch.cat(found, 1).double().cpu().numpy()
 
@@ -209,83 +269,67 @@ def learn(learners: list[Learner], teachers: Sequence[Classifier], faces: Faces,
     Returns:
         Epochs that were begun.
     """
-    factor, began = cosine(STEPS // 30, STEPS), time.perf_counter()
-    epoch, seen, last = 0, 0, 0.0
-    lead = learners[0].classifier
-    lead.teachers = tuple(teachers)
-    loss = torch.zeros(())
-    while (passed := time.perf_counter() - began) < seconds:
+    began, lead = time.perf_counter(), learners[0].classifier
+    factor, step = cosine(STEPS // 30, STEPS), Step(learners, teachers, next(iter(faces.epoch(lead))))
+    epoch, seen, last, passed = 0, 0, time.perf_counter() - began, 0.0
+    while passed < seconds:
         epoch += 1
         for batch in faces.epoch(lead):
             if (passed := time.perf_counter() - began) >= seconds:
                 break
-            softened = None
-            if teachers:
-                with torch.autocast(DEVICE.type, torch.bfloat16):
-                    softened = lead.softened(batch.clean)
-            for learner in learners:
-                loss = learner.step(batch, softened, factor(int(STEPS * passed / seconds)))
+            loss = step(batch, factor(int(STEPS * passed / seconds)))
             seen += len(batch.seen)
-        if epoch % LOOK_EVERY == 0 or passed >= seconds or epoch == 1:
+        if epoch % LOOK_EVERY == 0 or passed >= seconds or epoch == 2:
+            if not math.isfinite(reached := float(loss)):  # waits for the device
+                raise SystemExit(f"the loss is {reached} in epoch {epoch}; lower --set optimizer.lr")
+            rate = seen / (time.perf_counter() - began - last)
             for learner in learners:
-                learner.look(faces, loss, epoch, passed, seen / (passed - last))
+                learner.look(faces, reached, epoch, passed, rate)
             seen, last = 0, time.perf_counter() - began
-    lead.teachers = ()
     return epoch
 
 
 def begin(text: str, changes: dict[str, str], faces: FaceSet, limit: float) -> Learner:
     """A learner by RECIPE:SEED[:START]."""
-    name, seed, start = (*text.split(":", 2), "0", "")[:3] if ":" not in text else (*text.split(":", 2), "")[:3]
-    recipe = override(get_recipe(name), changes | {"seed": seed})
-    elder = open_trained(start, sample(divide(faces, recipe, limit))) if start else None
-    return Learner(recipe, elder)
+    name, seed, start = (*text.split(":", 2), "", "")[:3]
+    recipe = override(get_recipe(name), changes | ({"seed": seed} if seed else {}))
+    return Learner(recipe, open_trained(start, sample(divide(faces, recipe, limit))) if start else None)
 
 
-def settings(texts: Sequence[str]) -> dict[str, str]:
-    return dict(text.split("=", 1) for text in texts)
-
-
-def main(argv: Sequence[str] | None = None, data: FaceSet | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, data: FaceSet | None = None) -> None:
+    """Run the command line, on rows that are there already where they are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument("networks", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--members", nargs="+", default=[])
-    parser.add_argument("--teachers", nargs="+", default=[], help="pairs that were made before")
-    parser.add_argument("--students", nargs="+", default=[])
-    parser.add_argument("--seconds", type=float, required=True, help="of each member, or of all students together")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--teachers", nargs="+", default=[], help="pairs")
     parser.add_argument("--set", nargs="+", default=[], action="extend", dest="settings")
-    parser.add_argument("--limit", type=float, default=1.0)
-    args = parser.parse_args(argv)
+    parser.add_argument("--limit", type=float, default=1.0, help="share of the rows, for trials")
+    args = parser.parse_args(arguments)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
     args.out.mkdir(parents=True, exist_ok=True)
     if data is None:
         data = load(args.data, ferplus=args.data.with_name("fer2013new.csv"))
-    changes = settings(args.settings)
-    teachers: list[Predicting] = [Saved(path) for path in args.teachers]
-    for text in args.members:
-        learner = begin(text, changes, data, args.limit)
-        if (pair := args.out / f"{learner.name}.json").exists():
-            teachers.append(Saved(pair))
-            continue
-        faces = Faces(data, learner.recipe, args.limit)
-        epochs = learn([learner], (), faces, args.seconds)
-        teachers.append(learner.keep(args.out, faces, data, (), epochs))
-    for teacher in teachers:
-        teacher.classifier.to(DEVICE).eval()
-    if not teachers:
-        raise SystemExit("name --members or --teachers")
-    faces = Faces(data, teachers[0].recipe, args.limit)
-    found = [answers(teacher.classifier, faces.parts[1][0]) for teacher in teachers]
-    for name, one in [*zip([t.name for t in teachers], found, strict=True), ("their mean", np.mean(found, 0))]:
-        print(f"{name}: {score(one, faces)}", flush=True)
-    if args.students:
-        learners = [begin(text, changes, data, args.limit) for text in args.students]
-        epochs = learn(learners, [teacher.classifier for teacher in teachers], faces, args.seconds)
-        students = [learner.keep(args.out, faces, data, teachers, epochs) for learner in learners]
-        found = [answers(student.classifier.to(DEVICE), faces.parts[1][0]) for student in students]
-        print(f"mean of the students: {score(np.mean(found, 0), faces)}")
+    changes = dict(setting.split("=", 1) for setting in args.settings)
+    learners = [begin(text, changes, data, args.limit) for text in args.networks]
+    faces = Faces(data, learners[0].recipe, args.limit)
+    teachers = [Saved(path) for path in args.teachers]
+    tell([(teacher.name, teacher.classifier.to(DEVICE).eval()) for teacher in teachers], faces)
+    epochs = learn(learners, [teacher.classifier for teacher in teachers], faces, args.seconds)
+    for learner in learners:
+        learner.keep(args.out, faces, data, teachers, epochs)
+    tell([(learner.name, learner.average) for learner in learners], faces)
+
+
+def tell(networks: Sequence[tuple[str, Classifier]], faces: Faces) -> None:
+    """Print how each does on PublicTest, and their mean."""
+    found = [answers(classifier, faces.parts[1][0]) for _, classifier in networks]
+    for (name, _), one in zip(networks, found, strict=True):
+        print(f"{name}: {score(one, faces)}")
+    if found:
+        print(f"mean: {score(np.mean(found, 0), faces)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.lab.augment import augmentation, degradation, mix
+from mien.lab.augment import Noise, augmentation, degradation, mix
 from mien.recipes import RECIPES, Augment
 
 
@@ -62,6 +62,11 @@ def test_a_worse_camera_adds_noise_to_some_and_blurs_some() -> None:
     assert 0.15 < (slopes < 1).float().mean() < 0.35
     assert slopes.min() > 0.15  # the steepest of a Gaussian of 2 pixels is 0.2
     assert torch.equal(degradation(Augment())(edge), edge)
+
+
+def test_noise_is_drawn_where_the_images_are() -> None:
+    """On a device that cannot take a number from another one, as a GPU could but should not."""
+    assert Noise(0.05)(torch.empty(4, 1, 48, 48, device="meta")).is_meta
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])

@@ -45,6 +45,13 @@ def test_the_file_computes_what_the_run_computes(run: Path, small_faces: FaceSet
     assert recognizer.self_test() < 1e-4
 
 
+def test_a_saved_pair_is_exported_as_its_run_is(run: Path, small_faces: FaceSet, tmp_path: Path) -> None:
+    pair, _ = saved.save(run, tmp_path / "pair.json")
+    of_pair, of_run = (Recognizer(export(source, tmp_path / "model.onnx")) for source in (pair, run))
+    assert np.array_equal(of_pair.logits(small_faces.images), of_run.logits(small_faces.images))
+    assert replace(of_pair.card, probe=()) == replace(of_run.card, probe=())
+
+
 def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp_path: Path) -> None:
     recognizer = Recognizer(export(run, tmp_path / "model.onnx", faces=small_faces, name="other"))
     card, chosen = recognizer.card, small_faces.split("PublicTest")

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from mien.errors import Damaged, FileError, InputError
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
-from mien.lab.saved import Saved, save
+from mien.lab.saved import Saved, save, save_trained
 from mien.measuring.faceset import FaceSet
 from mien.recipes import RECIPES, override
 
@@ -78,6 +78,24 @@ def test_another_version_of_the_network_is_refused(pair: Path) -> None:
     rewrite(pair, layers=json.loads(pair.read_text())["layers"][:-1])
     with pytest.raises(Damaged, match="another version of the network 'paul'"):
         Saved(pair)
+
+
+def test_how_torch_words_its_layers_is_no_matter(pair: Path) -> None:
+    layers = json.loads(pair.read_text())["layers"]
+    rewrite(pair, layers=[layer | {"settings": f"{layer['settings']}, bias=True"} for layer in layers])
+    assert Saved(pair).name == "paul"
+    rewrite(pair, layers=[layer | {"output": [1]} for layer in layers])
+    with pytest.raises(Damaged, match="another version"):
+        Saved(pair)
+
+
+def test_half_precision_halves_the_file(pair: Path, small_faces: FaceSet) -> None:
+    whole = Saved(pair)
+    path, weights = save_trained(whole, pair.with_name("half.json"), half=True)
+    assert weights.stat().st_size < 0.51 * pair.with_suffix(".npz").stat().st_size
+    half = Saved(path)
+    assert half.trainings == whole.trainings
+    assert np.allclose(half.logits(small_faces.images[:5]), whole.logits(small_faces.images[:5]), atol=0.01)
 
 
 def test_damaged_or_missing_files_are_named(pair: Path, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ class Form(StrEnum):
 def export(
     sources: Annotated[
         list[Path],
-        typer.Argument(help="A run folder; for int8 also an exported .onnx file; several of these, or models by name, "
-                       "for an ensemble."),
+        typer.Argument(help="A run folder, or the .json of a pair; for int8 also an .onnx file; several of these, or "
+                       "models by name, for an ensemble."),
     ],
     output: Annotated[Path, typer.Option("--out", help="The .onnx file, or .json for json+weights.")],
     data: Annotated[
@@ -44,7 +44,7 @@ def export(
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Write a run as one ONNX file, checked against torch, with calibration and scores inside.
+    """Write a run or a saved pair as one ONNX file, checked against torch, with calibration and scores inside.
 
     --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
@@ -106,16 +106,20 @@ def _tell_few(path: Path) -> None:
 
 
 def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
-    exported = [source for source in sources if source.suffix == ".onnx"]
-    if exported and checkpoint != "best":
-        raise InputError(f"--checkpoint {checkpoint} is for a run folder; an .onnx file holds one network alone")
+    files = [source for source in sources if source.suffix in (".onnx", ".json")]
+    if files and checkpoint != "best":
+        raise InputError(f"--checkpoint {checkpoint} is for a run folder; {files[0]} holds one network alone")
     if len(sources) > 1 and form is not Form.ONNX:
         raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
-    if len(sources) == 1 and exported and form is not Form.INT8:
+    if len(sources) > 1:
+        return
+    if sources[0].suffix == ".onnx" and form is not Form.INT8:
         raise InputError(
-            f"{exported[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "
-            "ensemble, and everything else starts from a run folder"
+            f"{sources[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "
+            "ensemble, and everything else starts from a run folder or a saved pair"
         )
+    if sources[0].suffix == ".json" and form is Form.PAIR:
+        raise InputError(f"{sources[0]} is such a pair already; --form onnx or int8 makes a model of it")
 
 
 def _write_onnx(

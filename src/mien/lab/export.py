@@ -21,6 +21,7 @@ from mien.expressions import answers
 from mien.lab.batches import divide
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
+from mien.lab.saved import Saved
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
@@ -63,12 +64,12 @@ def export(
     """Write a run as one ONNX file with labels, preprocessing, calibration and scores inside.
 
     Args:
-        run: A run folder.
+        run: A run folder, or the .json of a saved pair.
         out: The .onnx file; written whole or not at all.
         faces: Where given, scaling and threshold are fitted on its PublicTest rows, or on those that chose the epoch
             where it has none, and the scores measured there; otherwise the logits stay as they are and no answer is
             called uncertain.
-        checkpoint: "best" or "last".
+        checkpoint: "best" or "last", of a run folder.
         name: The model's name; the recipe's where none is given. A trial's ends in -trial in any case.
 
     Raises:
@@ -76,7 +77,7 @@ def export(
         NotFound, InputError: The data has no rows to calibrate on.
         ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
     """
-    trained = Run(run, checkpoint)
+    trained = Saved(run) if Path(run).suffix == ".json" else Run(run, checkpoint)
     model = _graph(trained.classifier)
     probe = probe_image()[None]
     card = Card(

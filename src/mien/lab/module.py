@@ -105,7 +105,7 @@ class Classifier(L.LightningModule):
         return images.unsqueeze(1).float() / 255
 
     def outputs(self, unit: Tensor) -> Tensor:
-        """Logits (B, C), and ten more for the votes where the recipe learns them, of floats (B, 1, 48, 48) in [0, 1]."""
+        """Logits (B, C), and ten more for votes where the recipe learns them, of floats (B, 1, 48, 48) in [0, 1]."""
         standard = (unit - self.recipe.mean) / self.recipe.std
         outputs: Tensor = self.network(standard.contiguous(memory_format=torch.channels_last))
         return outputs

@@ -61,19 +61,12 @@ def conv_norm(channels: int, width: int, kernel: int = 3, stride: int = 1) -> tu
     return conv, nn.BatchNorm2d(width)
 
 
-def _entry(trim: int, standardize: bool) -> list[nn.Module]:
-    """What comes before the first convolution."""
-    layers: list[nn.Module] = [nn.ZeroPad2d(-trim)] if trim else []
-    return [*layers, nn.InstanceNorm2d(1)] if standardize else layers
-
-
 def residual_net(
     widths: Sequence[int],
     depths: Sequence[int],
     *,
     stem_stride: int,
     squeeze: bool = False,
-    trim: int = 0,
     standardize: bool = False,
     outputs: int = 7,
 ) -> nn.Sequential:
@@ -84,11 +77,10 @@ def residual_net(
         depths: Blocks in each stage; every stage after the first halves the size.
         stem_stride: 2 quarters the work of everything after the stem.
         squeeze: Squeeze-and-excitation in every block.
-        trim: Pixels at each edge of the face that it does not look at.
-        standardize: Bring what is left of each face to a mean of 0 and a variance of 1, however dark or flat it is.
+        standardize: Bring each face to a mean of 0 and a variance of 1, however dark or flat it is.
         outputs: Rows of the last layer.
     """
-    layers = _entry(trim, standardize)
+    layers: list[nn.Module] = [nn.InstanceNorm2d(1)] if standardize else []
     layers += [*conv_norm(1, widths[0], stride=stem_stride), nn.ReLU(inplace=True)]
     channels = widths[0]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -140,7 +132,9 @@ def vgg_net(
 
     Source: after https://arxiv.org/abs/1612.02903 (Pramerdorfer and Kampel).
     """
-    layers = _entry(trim, standardize)
+    layers: list[nn.Module] = [nn.ZeroPad2d(-trim)] if trim else []
+    if standardize:
+        layers.append(nn.InstanceNorm2d(1))
     channels = 1
     for width, depth in blocks:
         for _ in range(depth):
@@ -156,15 +150,9 @@ def vgg(outputs: int = 7) -> nn.Sequential:
 
 
 def vgg_wide(outputs: int = 7) -> nn.Sequential:
-    """Ten convolutions, most of them wide, on the inner 40 x 40 pixels of faces that are each standardised."""
-    blocks = ((64, 2), (128, 2), (256, 3), (512, 3))
+    """Nine convolutions, most of them wide, on the inner 40 x 40 pixels of faces that are each standardised."""
+    blocks = ((64, 2), (128, 2), (256, 2), (512, 3))
     return vgg_net(blocks, dropout=0.2, trim=4, standardize=True, outputs=outputs)
-
-
-def resnet18_inner(outputs: int = 7) -> nn.Sequential:
-    """ResNet-18 with three quarters of its channels, on the inner 40 x 40 pixels of faces that are each standardised."""
-    widths, depths = (48, 96, 192, 384), (2, 2, 2, 2)
-    return residual_net(widths, depths, stem_stride=1, trim=4, standardize=True, outputs=outputs)
 
 
 def vgg_small(outputs: int = 7) -> nn.Sequential:
@@ -338,7 +326,6 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small-standard": mien_small_standard,
     "resnet18": resnet18,
     "resnet18-se": resnet18_se,
-    "resnet18-inner": resnet18_inner,
     "vgg": vgg,
     "vgg-wide": vgg_wide,
     "vgg-small": vgg_small,

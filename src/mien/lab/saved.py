@@ -41,7 +41,7 @@ class Saved(Predicting):
         architecture = _read_architecture(Path(path))
         recipe = Recipe.from_json(json.dumps(architecture["recipe"]))
         classifier = Classifier(recipe)
-        if _layers(classifier) != architecture["layers"]:
+        if _shapes(_layers(classifier)) != _shapes(architecture["layers"]):
             raise Damaged(
                 f"{path} was written for another version of the network {recipe.network!r}: its layers are not those "
                 "that this version builds; export the run again"
@@ -115,6 +115,11 @@ def _layers(classifier: Classifier) -> list[dict[str, Any]]:
         {"layer": row.kind, "settings": row.settings, "output": list(row.shape), "parameters": row.parameters}
         for row in layers(classifier.network)
     ]
+
+
+def _shapes(layers: list[Any]) -> list[Any]:
+    """All but the settings, which torch's versions word differently."""
+    return [{k: v for k, v in row.items() if k != "settings"} if isinstance(row, dict) else row for row in layers]
 
 
 def _read_architecture(path: Path) -> dict[str, Any]:
