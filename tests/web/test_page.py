@@ -11,7 +11,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from serving import COLLINS, HOPPER, Running, encoded, no_face, serving, two_faces
 
 from mien.expressions import EXPRESSIONS
@@ -169,6 +169,47 @@ def test_a_large_photo_is_shown_smaller_and_saved_whole(page: Page, photo: str) 
     picture = Image.open(BytesIO(saved(page, "Picture of large.jpg"))).convert("RGB")
     assert picture.size == large.size
     assert len(set(picture.resize((80, 80)).convert("L").tobytes())) > 100
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+def test_a_photo_that_lies_on_its_side_is_shown_as_it_was_read_or_not_at_all(page: Page, form: str) -> None:
+    """Chromium turns JPEGs upright and leaves WebPs as they lie; the server turns both."""
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    lying = Image.open(BytesIO(two_faces())).convert("RGB").rotate(90, expand=True)
+    give(page, ("photo", encoded(lying, form, exif=tags)))
+    expect(page.locator(".face-answer")).to_have_count(2)
+    if form == "JPEG":
+        wide = page.eval_on_selector(".card canvas", "canvas => canvas.width > canvas.height")
+        assert wide
+        assert colours(page, ".card canvas") > 1000
+    else:
+        expect(page.locator(".card")).to_contain_text("This browser cannot show this kind of picture")
+        expect(page.get_by_role("button", name="Picture of")).to_be_hidden()
+
+
+def test_what_is_transparent_is_saved_white_as_it_was_read(page: Page) -> None:
+    cut = Image.open(BytesIO(COLLINS)).convert("RGBA")
+    cut.paste((0, 0, 0, 0), (0, 0, 60, 60))
+    give(page, ("cut.png", encoded(cut, "PNG")), ("line.png", encoded(Image.new("L", (1, 5000)), "PNG")))
+    picture = Image.open(BytesIO(saved(page, "Picture of cut.png"))).convert("L")
+    assert picture.getpixel((20, 20)) > 250
+    expect(page.locator(".card").nth(1)).to_contain_text("1 × 5000")
+    assert page.eval_on_selector(".card:nth-child(2) canvas", "canvas => canvas.width * canvas.height > 0")
+
+
+def test_photos_that_wait_when_all_is_cleared_are_not_read(page: Page, server: Running) -> None:
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    give(page, *((f"{number}.jpg", two_faces()) for number in range(30)))
+    page.get_by_role("button", name="Clear").click()
+    before = len(sent)
+    page.wait_for_timeout(2000)
+    assert len(sent) <= before + 4  # those that were on their way
+    expect(page.locator(".card")).to_have_count(0)
+    expect(page.locator("#announcer")).to_have_text("")
+    give(page, ("one.jpg", COLLINS))
+    expect(page.locator("#photo-count")).to_have_text("1 photo, 1 face")
 
 
 def test_no_face_and_a_broken_file(page: Page) -> None:
@@ -401,6 +442,9 @@ def test_the_question_for_a_token_can_be_left(browser: Browser) -> None:
         page.get_by_label("Token", exact=True).fill("open sesame")
         page.get_by_role("button", name="Continue").click()
         expect(page.locator(".card").first.locator(".face-answer")).to_have_text("happy")
+        page.get_by_role("link", name="Scores").click()
+        expect(page.locator("#scores")).to_contain_text("An expression is not an emotion.")
+        expect(page.locator("#model")).to_have_text("Model mien-small")
 
 
 def test_a_busy_moment_at_the_start_is_got_over(page: Page) -> None:

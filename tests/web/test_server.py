@@ -99,7 +99,9 @@ def test_an_open_address_without_a_token_is_warned_of(arguments: list[str], warn
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),  # not an address of ours
         (["--timeout", "0"], "--timeout"),
         (["--timeout", "inf"], "--timeout takes a number up to 1,000,000, but got inf"),
-        (["--max-pixels", "inf"], "--max-pixels takes"),
+        (["--max-pixels", "inf"], "--max-pixels takes a number up to 178, but got inf"),
+        (["--max-pixels", "179"], "up to 178, but got 179"),
+        (["--host", "é" * 70], "give --host an address of this machine"),
         (["--max-pixels", "nan"], "--max-pixels"),
         (["--max-body", "1e400"], "--max-body takes"),
         (["--token", ""], "is empty"),
@@ -189,12 +191,12 @@ def handshake(*lines: bytes, method: bytes = b"GET", path: bytes = b"/v1/stream"
         (handshake(KEY, host=b"evil.example"), 403),
     ],
 )
-def test_every_handshake_has_an_answer(sent: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_handshake_has_an_answer(sent: bytes, status: int, capfd: pytest.CaptureFixture[str]) -> None:
     with serving() as server:
         answer = exchange(server.port, sent)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert set(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) == {"code", "message", "hint"}
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert capfd.readouterr().err == ""
 
 
 def test_a_bad_handshake_does_not_disturb_the_end() -> None:

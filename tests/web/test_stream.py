@@ -1,12 +1,14 @@
 """The live stream."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
 
 import pytest
 from serving import COLLINS, Running, Stuck, no_face, serving, two_faces
-from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from mien.reading.recognizer import load_model
@@ -102,3 +104,27 @@ def test_a_silent_stream_is_closed() -> None:
     limits, closed = Limits(seconds=0.2), pytest.raises(ConnectionClosedOK, match="no frame came")
     with serving(limits=limits) as server, to(server) as socket, closed:
         socket.recv()
+
+
+def test_who_takes_in_no_answer_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = WebSocketsSansIOProtocol.send
+
+    async def full(stream: WebSocketsSansIOProtocol, message: dict) -> None:
+        if message["type"] == "websocket.send":  # as if the way to the client were full
+            await asyncio.Event().wait()
+        await real(stream, message)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "send", full)
+    with serving(limits=Limits(seconds=0.5, streams=1)) as server, to(server) as client:
+        client.send(COLLINS)
+        with pytest.raises(ConnectionClosedError):
+            client.recv(timeout=20)
+        assert "mien_streams 0.0" in server.http.get("/metrics").text
+
+
+def test_a_text_that_is_none_ends_the_stream_and_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving() as server, to(server) as client:
+        client.send(b"\xff", text=True)
+        with pytest.raises(ConnectionClosedError, match="1007"):
+            client.recv(timeout=20)
+    assert capfd.readouterr().err == ""

@@ -21,7 +21,7 @@ def serve(
         str | None, typer.Option("--token", envvar="MIEN_TOKEN", help="What clients must show (Authorization: Bearer).")
     ] = None,
     max_body: Annotated[float, typer.Option("--max-body", min=0.001, help="Largest request, in MB.")] = 20,
-    max_pixels: Annotated[float, typer.Option("--max-pixels", min=0.001, help="Largest image, in megapixels.")] = 50,
+    max_pixels: Annotated[float, typer.Option("--max-pixels", min=0.001, help="Largest image, in MP, up to 178.")] = 50,
     max_images: Annotated[int, typer.Option("--max-images", min=1, help="Most images in a request.")] = 64,
     max_waiting: Annotated[int, typer.Option("--max-waiting", min=0, help="Most requests at once.")] = 128,
     max_streams: Annotated[int, typer.Option("--max-streams", min=0, help="Most live streams at once.")] = 8,
@@ -39,6 +39,7 @@ def serve(
     needed = ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client", "scipy")
     if missing := [name for name in needed if find_spec(name) is None]:
         raise MissingExtra.of("web", f"serving ({', '.join(missing)} not found)")
+    from mien.reading.images import MOST_PIXELS
     from mien.reading.recognizer import load_model
     from mien.web.app import create_app
     from mien.web.gate import check_names
@@ -46,8 +47,9 @@ def serve(
     from mien.web.server import listen, make_server
 
     for option, value in (("--max-body", max_body), ("--max-pixels", max_pixels), ("--timeout", timeout)):
-        if value > 1e6:  # inf, above all
-            raise InputError(f"{option} takes a number up to 1,000,000, but got {value:g}")
+        most = MOST_PIXELS // 1e6 if option == "--max-pixels" else 1e6
+        if value > most:  # inf, above all
+            raise InputError(f"{option} takes a number up to {most:,.0f}, but got {value:g}")
     limits = Limits(body=int(max_body * 1e6), pixels=int(max_pixels * 1e6), images=max_images, waiting=max_waiting,
                     streams=max_streams, seconds=timeout)
     check_names(allow_host or (), allow_origin or ())

@@ -36,7 +36,10 @@ ImageSource = str | PathLike[str] | bytes | np.ndarray | Image.Image
 
 MAX_PIXELS = 110_000_000
 """Images with more pixels are refused before they are decoded: a 108-megapixel phone photo still passes and takes
-0.8 GB while it is decoded. Pillow's own limit, twice `Image.MAX_IMAGE_PIXELS`, stands above any other."""
+0.8 GB while it is decoded."""
+
+MOST_PIXELS = 2 * 89_478_485
+"""Pillow opens no image with more, twice its `Image.MAX_IMAGE_PIXELS`, whatever limit it is given."""
 
 _WEIGHTS = {"AVIF": 1.7, "JPEG2000": 3.5, "WEBP": 2.5}
 _SCANS = 1.7  # a progressive JPEG, or another of more than one scan
@@ -134,15 +137,19 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         raise FileError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def image_size(content: bytes) -> tuple[int, int]:
+def image_size(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height in pixels that the head of an encoded image names; nothing is decoded.
+
+    Args:
+        content: The image.
+        max_pixels: How many are read, for the message where there are more than Pillow opens.
 
     Raises:
         Damaged: It is no image, its head is damaged, or it is a JPEG of too many scans.
         TooManyPixels: As `open_image`.
     """
     file = BytesIO(content)
-    with _opened(file, "the data", MAX_PIXELS) as image:
+    with _opened(file, "the data", max_pixels) as image:
         _check_scans(image, file, "the data")
         return image.size
 
@@ -170,7 +177,7 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
         video = "; videos are read by mien watch" if (guess_type(name)[0] or "").startswith("video/") else ""
         raise NotAnImage(f"{name} {what}; expected one of {known}{video}") from error
     except Image.DecompressionBombError as error:
-        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        limit = min(max_pixels, MOST_PIXELS)
         raise TooManyPixels(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
     except (*_BROKEN, MemoryError) as error:
         raise _damaged(name, error) from error

@@ -71,7 +71,7 @@ def of_image(error: MienError) -> Refusal:
     if isinstance(error, NotAnImage):
         return Refusal(415, "not_an_image", str(error), "send JPEG, PNG, WebP or another of these formats")
     if isinstance(error, TooManyPixels):
-        hint = "scale the image down, or start the server with a larger --max-pixels"
+        hint = "scale the image down; a plain JPEG or PNG may be larger if the server has a larger --max-pixels"
         return Refusal(422, "too_many_pixels", str(error), hint)
     if isinstance(error, Damaged):
         return Refusal(422, "damaged_image", str(error), "open the image in a viewer and save it again")

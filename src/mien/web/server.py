@@ -14,6 +14,7 @@ import uvicorn
 from h11 import IDLE
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
@@ -91,10 +92,16 @@ class _Handshake(ServerProtocol):
 
 
 class _Stream(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which leaves no handshake without an answer."""
+    """uvicorn's WebSocket, which leaves no handshake without an answer and waits for no client for ever.
 
-    def __init__(self, config: uvicorn.Config, *arguments: Any, **options: Any) -> None:
+    Args:
+        seconds: How long a client may take in nothing of what it is sent.
+        config, arguments, options: As uvicorn calls it.
+    """
+
+    def __init__(self, seconds: float, config: uvicorn.Config, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
+        self._seconds = seconds
         self.conn = _Handshake(max_size=config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
@@ -108,8 +115,23 @@ class _Stream(WebSocketsSansIOProtocol):
             self.transport.write(answer)
             self.transport.close()
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # uvicorn ends the stream too, but logs it as an error of ours
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
     async def send(self, message: Any) -> None:
-        await super().send(message)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await super().send(message)
+        except TimeoutError:
+            self.transport.abort()  # to close it would mean to wait for the client once more
+            raise ClientDisconnected from None
         if self.close_sent:  # a refusal is a complete answer, which uvicorn would log as an error of ours
             self.handshake_complete = True
 
@@ -135,9 +157,10 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        reason = error.strerror or error
-        of_port = error.errno in {errno.EADDRINUSE, errno.EACCES}  # the others are of the address, or of its name
+    except (OSError, UnicodeError, TypeError) as error:  # the last two of names that no network could carry
+        reason = getattr(error, "strerror", None) or error
+        # The others are of the address, or of its name.
+        of_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
         hint = "choose another with --port" if of_port else "give --host an address of this machine"
         raise InputError(f"cannot listen on {host}, port {port}: {reason}; {hint}") from error
 
@@ -153,7 +176,7 @@ def make_server(app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> uv
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would log the bytes it did not expect
     options: dict[str, Any] = {
         "http": partial(_Protocol, limits.seconds),
-        "ws": _Stream,
+        "ws": partial(_Stream, limits.seconds),
         "lifespan": "on",
         "log_level": "error",  # a warning for every malformed request would fill the disk
         "access_log": False,  # paths and addresses are nobody's business

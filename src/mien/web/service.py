@@ -138,7 +138,7 @@ class Service:
     def _opened(self, content: bytes, allowance: Allowance | None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """An image for as long as it is looked at; of the large ones one at a time."""
         try:
-            width, height = image_size(content)
+            width, height = image_size(content, max_pixels=self.limits.pixels)
         except MienError as error:
             raise of_image(error) from error
         with self._large if width * height > LARGE else nullcontext():

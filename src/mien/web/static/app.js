@@ -29,6 +29,12 @@ function startTheme() {
   tell();
 }
 
+/** Asks for the scores now, and once more whenever they are looked at, until they are there. */
+let scores = Promise.resolve(false);
+function tellScores() {
+  scores = scores.then((told) => told || startScores());
+}
+
 function startViews(camera) {
   const show = () => {
     const name = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "photos";
@@ -38,6 +44,7 @@ function startViews(camera) {
       else link.removeAttribute("aria-current");
     }
     if (name !== "camera") camera.stop();
+    if (name === "scores") tellScores();
     document.title = `mien · ${document.querySelector(`#view-${name} h1`).textContent}`;
   };
   addEventListener("hashchange", show);
@@ -60,5 +67,5 @@ for (const place of document.querySelectorAll("[data-privacy]")) {
 startTheme();
 startSkipping();
 startPhotos(announce);
+tellScores();
 startViews(startCamera(announce));
-startScores();

@@ -12,7 +12,7 @@ const stem = (name) => name.replace(/\.[^.]*$/, "") || "photo";
 /** A list of cards in `container`. */
 export class Results {
   constructor(container, { announce, changed = () => {} }) {
-    Object.assign(this, { container, announce, changed, photos: new Map(), pictures: new Set() });
+    Object.assign(this, { container, announce, changed, photos: new Map(), pictures: new Set(), round: 0 });
   }
 
   /** All readings, the newest photo first. */
@@ -20,7 +20,9 @@ export class Results {
     return [...this.container.children].map((card) => this.photos.get(card)).filter(Boolean);
   }
 
+  /** Take all cards away; photos that still wait are not read any more. */
   clear() {
+    this.round += 1;
     for (const picture of this.pictures) picture.close();
     this.pictures.clear();
     this.photos.clear();
@@ -35,8 +37,9 @@ export class Results {
     const total = waiting.length;
     const about = modelCard(); // once for all of them: whoever leaves the question for a token is not asked again
     let [faces, failed] = [0, 0];
+    const { round } = this;
     const work = async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) {
+      for (let next = waiting.shift(); next && round === this.round; next = waiting.shift()) {
         const photo = await this.#read(next.file, next.card, about);
         if (photo) faces += photo.faces.length;
         else failed += 1;
@@ -44,6 +47,7 @@ export class Results {
       }
     };
     await Promise.all(Array.from({ length: 4 }, work));
+    if (round !== this.round) return;
     const bad = failed ? `, ${failed} could not be read` : "";
     this.announce(`${plural(total - failed, "photo")} read, ${plural(faces, "face")} found${bad}.`);
   }
@@ -69,9 +73,11 @@ export class Results {
       const path = `/v1/read?source=${encodeURIComponent(file.name.slice(0, 300).toWellFormed())}`;
       const photo = await call(path, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
       const scale = Math.min(1, SHOWN / Math.max(photo.width, photo.height));
-      const [resizeWidth, resizeHeight] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
-      const options = { resizeWidth, resizeHeight, resizeQuality: "high" };
-      const picture = await createImageBitmap(file, options).catch(() => null);
+      const picture = await decoded(file, photo, scale);
+      if (!card.isConnected) {
+        picture?.close();
+        return null;
+      }
       this.photos.set(card, photo);
       this.#show(card, photo, picture, scale, file);
       return photo;
@@ -122,7 +128,7 @@ export class Results {
       csv: () => save(`${stem(photo.source)}.csv`, toCsv([photo]), "text/csv"),
       picture: async () => {
         const full = document.createElement("canvas");
-        const whole = await createImageBitmap(file).catch(() => null); // in full size only for as long as it is needed
+        const whole = await decoded(file, photo, 1); // in full size only for as long as it is needed
         if (whole) paint(full, whole, photo, 1, null);
         whole?.close();
         const blob = whole && (await new Promise((done) => full.toBlob(done, "image/jpeg", 0.92)));
@@ -138,10 +144,24 @@ export class Results {
   }
 }
 
+const scaled = (photo, scale) => [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
+
+/** A photo's picture, or null where the browser cannot show it, or does not turn it upright as the server did. */
+async function decoded(file, photo, scale) {
+  const [width, height] = scaled(photo, scale);
+  // One side alone: with both, a picture that lies on its side would be squeezed into them.
+  const side = width < height ? { resizeHeight: height } : { resizeWidth: width };
+  const picture = await createImageBitmap(file, { ...side, resizeQuality: "high" }).catch(() => null);
+  if (!picture || Math.max(Math.abs(picture.width - width), Math.abs(picture.height - height)) <= 1) return picture;
+  picture.close();
+  return null;
+}
+
 function paint(canvas, picture, photo, scale, lit) {
-  canvas.width = Math.round(photo.width * scale);
-  canvas.height = Math.round(photo.height * scale);
+  [canvas.width, canvas.height] = scaled(photo, scale);
   const context = canvas.getContext("2d");
+  context.fillStyle = "#fff"; // what is transparent was read on white
+  context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   const unit = Math.max(12, Math.min(canvas.width, canvas.height) / 30);
   drawBoxes(context, photo.faces, (x, y) => [x * scale, y * scale], scale, { unit, lit });

@@ -43,7 +43,7 @@ function matrix(labels, counts) {
   return table;
 }
 
-/** Write the card's view. */
+/** Write the card's view; gives whether the server had one to tell. */
 export async function startScores() {
   const place = document.getElementById("scores");
   let model;
@@ -51,7 +51,7 @@ export async function startScores() {
     [model] = (await card()).models;
   } catch (error) {
     place.textContent = `${error.message} ${error.hint ?? ""}`;
-    return;
+    return false;
   }
   document.getElementById("model").textContent = `Model ${model.name}`;
   const paragraphs = [
@@ -63,7 +63,7 @@ export async function startScores() {
   const score = views?.[{ mirror: "with mirror, all", ten: "ten views, all" }[model.views] ?? "single view, all"];
   if (!score) {
     place.replaceChildren(...paragraphs, element("p", "This model's card has no measured scores, so nobody can say how often it is right."));
-    return;
+    return true;
   }
   const figure = element("p", element("strong", fine(score.accuracy)), " right");
   figure.className = "figure";
@@ -88,4 +88,5 @@ export async function startScores() {
     element("h2", "What it is not for"),
     element("p", "Not for decisions about people: hiring, policing, schooling, health, insurance, lie detection. The faces it learned from were found by searching the web for emotion words: posed, public, unevenly spread over ages, sexes and skin tones, so its errors are unequal in ways that nobody has measured. Ask people before you read their faces."),
   );
+  return true;
 }
