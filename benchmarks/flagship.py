@@ -104,7 +104,7 @@ class Faces:
         views = classifier.augment(classifier.unit(images[order]))
         partner = torch.rand(steps, size, device=DEVICE).argsort(1) + size * torch.arange(steps, device=DEVICE)[:, None]
         alpha = torch.full((steps,), classifier.recipe.mixup)
-        share = Beta(alpha, alpha).sample().to(DEVICE)
+        share = (Beta(alpha, alpha).sample() if classifier.recipe.mixup else torch.ones(steps)).to(DEVICE)
         own = share.repeat_interleave(size).view(-1, 1, 1, 1)
         clean = own * views + (1 - own) * views[partner.flatten()]
         other = order[partner.flatten()]
@@ -193,8 +193,8 @@ class Learner:
 class Step:
     """A step of several learners on the same views, with what their teachers say to these.
 
-    On a GPU it is captured once as a graph: launching its thousands of small kernels one by one takes the processor
-    longer than the GPU needs to run them.
+    On a GPU it is captured once as a graph, so that no processor has to launch its thousands of small kernels one by
+    one, step after step.
 
     Args:
         learners: Whose weights it moves.
