@@ -17,7 +17,8 @@ def test_every_form_gives_the_same_pixels(collins: Path) -> None:
     expected = open_image(collins)
     content = collins.read_bytes()
     uri = "data:image/jpeg;base64," + base64.b64encode(content).decode()
-    for source in (str(collins), collins, uri, io.BytesIO(content), expected[..., ::-1]):
+    broken = "data:image/jpeg;base64," + base64.encodebytes(content).decode()
+    for source in (str(collins), collins, uri, broken, io.BytesIO(content), expected[..., ::-1]):
         assert np.array_equal(open_source(source), expected)
 
 

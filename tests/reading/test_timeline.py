@@ -85,6 +85,11 @@ def test_a_picture_without_faces_is_one_too(tmp_path: Path) -> None:
     assert draw_timeline(tmp_path / "t.png", lambda: [row(0.0)], [], "empty.mp4").exists()
 
 
+def test_a_hole_of_centuries_is_drawn_in_no_time(tmp_path: Path) -> None:
+    """A file of some kilobytes can claim it; marks every two hours would take hours to draw."""
+    assert draw_timeline(tmp_path / "t.png", lambda: [row(0.0), row(1e12)], [], "hole.mkv").exists()
+
+
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="txt"):
         draw_timeline(tmp_path / "t.txt", lambda: script(), summarise(script()), "x")

@@ -88,6 +88,23 @@ def test_start_and_end_and_going_on(tmp_path: Path) -> None:
     assert VideoFile(clip).duration_s == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("start_s", [0.0, 1.0, 3.0])
+def test_of_joined_recordings_the_first_is_read_and_the_rest_is_told(start_s: float, tmp_path: Path) -> None:
+    """Each begins at nought again. A start later than the second one's end, too, means the first one's pictures."""
+    one = encode(tmp_path / "one.ts", plain(40), rate=10)
+    other = encode(tmp_path / "other.ts", 8 * plain(50)[45:], rate=10)
+    one.write_bytes(one.read_bytes() + other.read_bytes())
+    pictures = []
+    with pytest.raises(Damaged, match=r"40 frames of .* came out of order, the first after 3\.90 s"):  # noqa: PT012
+        for each in VideoFile(one, start_s=start_s).frames():
+            pictures.append(each)
+    assert numbers(pictures) == list(range(round(10 * start_s), 40))
+    with pytest.raises(Damaged, match="40 frames"):  # noqa: PT012
+        for each in VideoFile(one).frames(after=(30, 3.0)):
+            pictures.append(each)
+    assert numbers(pictures[-9:]) == list(range(31, 40))
+
+
 def test_a_file_may_begin_later_than_at_nought(tmp_path: Path) -> None:
     """As the pieces of a long recording do: Matroska tells when the last frame ends, not how long the piece is."""
     clip = encode(tmp_path / "piece.mkv", plain(10), times=[10 + k / 25 for k in range(10)])
@@ -190,6 +207,11 @@ def test_a_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match=r"could not be decoded.* after [23]\.\d+ s"):
         list(VideoFile(clip, end_s=5.0).frames())
 
+    first = VideoFile(clip)  # who goes on behind it is told once more, and not twice as many
+    *_, last = (each for each, _ in zip(first.frames(), range(50), strict=False))
+    with pytest.raises(Damaged, match=rf"{first.lost[0]} frames? of .* after {first.lost[1]:.2f} s"):
+        list(VideoFile(clip).frames(after=(last.number, last.time_s), lost=first.lost))
+
 
 def test_damage_at_the_start_is_told_too(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (30, 96, 128, 3)).astype(np.uint8)
@@ -251,6 +273,8 @@ def test_a_start_beyond_the_end_is_a_mistake(tmp_path: Path) -> None:
         list(VideoFile(encode(tmp_path / "b.mp4", plain(10), rate=10), start_s=0.25, end_s=0.28).frames())
     with pytest.raises(InputError, match="start"):
         VideoFile(clip, start_s=3, end_s=2)
+    with pytest.raises(InputError, match="no frame after"):
+        list(VideoFile(clip, start_s=1e300).frames())
 
 
 def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:

@@ -199,6 +199,28 @@ def test_going_on_gives_the_same_frames(stop: int, tmp_path: Path) -> None:
     assert list(Watch(made, tracking=options).frames(state)) == expected[stop:]
 
 
+def test_who_goes_on_is_told_what_was_lost_before(tmp_path: Path) -> None:
+    """Joined recordings: of the second all frames come too late, of the third those of the first 0.8 s."""
+    parts = [encode(tmp_path / f"{count}.ts", one_face(count)) for count in (20, 5, 60)]
+    made = tmp_path / "joined.ts"
+    made.write_bytes(b"".join(part.read_bytes() for part in parts))
+    expected = []
+    with pytest.raises(Damaged, match="25 frames"):  # noqa: PT012
+        for frame in mien.watch(made):
+            expected.append(frame)
+    first = Watch(made)
+    frames = first.frames()
+    for _ in range(2 * BATCH):
+        next(frames)
+    state = json.loads(json.dumps(first.checkpoint()))
+    frames.close()
+    rest = []
+    with pytest.raises(Damaged, match=r"25 frames .* the first after 0\.76 s"):  # noqa: PT012
+        for frame in Watch(made).frames(state):
+            rest.append(frame)
+    assert rest == expected[2 * BATCH :]
+
+
 def test_a_truncated_video_gives_its_frames_first(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 60, (40, 360, 640, 3)).astype(np.uint8)
     made = encode(tmp_path / "a.mkv", (image // 2 + each // 2 for image, each in zip(one_face(40), noise, strict=True)))

@@ -51,7 +51,7 @@ def open_source(source: Any) -> UInt8[np.ndarray, "H W 3"]:
 
 def _content(uri: str) -> bytes:
     try:
-        return b64decode(uri.partition(",")[2], validate=True)
+        return b64decode("".join(uri.partition(",")[2].split()), validate=True)  # encoders break its lines
     except ValueError as error:  # binascii's is one
         raise Damaged(f"the data URI that begins with {uri[:30]!r} is not base64: {error}") from error
 

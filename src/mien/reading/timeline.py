@@ -188,7 +188,8 @@ def _strip(shares: Float[np.ndarray, "columns 7"]) -> UInt8[np.ndarray, "strip c
 def _axis(pen: ImageDraw.ImageDraw, place: tuple[int, int, int], first: float, last: float) -> None:
     """A line with times below the strips."""
     left, right, bottom = place
-    step = next((s for s in _STEPS if (last - first) / s <= 12), _STEPS[-1])
+    hours = math.ceil((last - first) / 12 / _STEPS[-1]) * _STEPS[-1]
+    step = next((s for s in _STEPS if (last - first) / s <= 12), hours)
     for tick in range(math.ceil(first / step), math.floor(last / step) + 1):
         time_s = tick * step
         x = left + (time_s - first) / (last - first) * (right - left)

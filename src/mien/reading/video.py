@@ -26,6 +26,8 @@ from mien.storage import need_file
 
 _BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
 _SHORT_S = 0.5  # a stream may end so much earlier than its head says
+_NO_INDEX = ("mpegts", "mpeg")
+_LATEST = 2**63 - 1  # in microseconds, as FFmpeg counts
 
 LIMITS = {"max_pixels": "36000000"}
 """FFmpeg's options for every decoder: a frame may have 8192 x 4320 pixels, of which it keeps up to 16."""
@@ -109,6 +111,9 @@ class VideoFile:
         start_s: Leave out what is earlier, in seconds.
         end_s: Leave out what is later; None: nothing.
 
+    Attributes:
+        lost: Frames so far that could not be decoded or came out of order, and the time in s that the first came after.
+
     Raises:
         MissingExtra: PyAV is not installed.
         FileError: The file is missing or may not be read.
@@ -120,6 +125,7 @@ class VideoFile:
         if not 0 <= start_s < math.inf or (end_s is not None and not end_s > start_s):
             raise InputError(f"expected a start from 0 s on and an end after it, but got {start_s} s and {end_s} s")
         self.name, self.start_s, self.end_s = os.fspath(source), start_s, end_s
+        self.lost = (0, 0.0)
         self._open()
 
     def _open(self) -> None:
@@ -145,11 +151,14 @@ class VideoFile:
         """Let go of the file."""
         self._container.close()
 
-    def frames(self, *, after: tuple[int, float] | None = None) -> Iterator[Picture]:
+    def frames(
+        self, *, after: tuple[int, float] | None = None, lost: tuple[int, float] = (0, 0.0)
+    ) -> Iterator[Picture]:
         """The frames in the order of their times.
 
         Args:
             after: Number and time of a frame: go on behind it.
+            lost: The attribute, as it was there.
 
         Raises:
             Damaged: After the last frame: the file breaks off, or some frames or all could not be decoded.
@@ -157,38 +166,41 @@ class VideoFile:
         """
         number, last = after or (-1, -1.0)
         begin = end = after[1] if after else self.start_s
-        lost, lost_s = 0, 0.0
+        self.lost, begun = lost, False
         for content, time_s in self._decode(begin):
             if self.end_s is not None and time_s >= self.end_s:
-                self._check_lost(lost, lost_s)
+                self._check_lost()
                 if number < 0:
                     raise InputError(f"{self.name} has no frame from {self.start_s:.2f} s to {self.end_s:.2f} s")
                 return
-            if (content is not None or begin) and (time_s < begin or (after and time_s <= begin)):
-                lost, last = 0, time_s  # what a seek lands on may lean on frames before it
+            early = time_s < begin or (after and time_s <= begin)
+            if early and not begun and (content is not None or begin):
+                self.lost, last = lost, time_s  # what a seek lands on may lean on frames before it
             elif content is None or time_s <= last:
-                lost, lost_s = lost + 1, lost_s if lost else max(last, 0.0)
+                count, first_s = self.lost
+                self.lost = count + 1, first_s if count else max(last, 0.0)
             else:
                 # Some formats do not say how long a frame stands: as long as the one before.
                 stands = float(content.duration * content.time_base) or (time_s - last if last >= 0 else 0.0)
-                number, last, end = number + 1, time_s, time_s + stands
+                number, last, end, begun = number + 1, time_s, time_s + stands, True
                 yield Picture(number, time_s, content, self._stream.sample_aspect_ratio or Fraction(1))
-        self._check_end(number, end, lost, lost_s)
+        self._check_end(number, end)
 
-    def _check_end(self, number: int, end: float, lost: int, lost_s: float) -> None:
+    def _check_end(self, number: int, end: float) -> None:
         whole = self._whole_s()
-        if number < 0 and self.start_s and not lost:
+        if number < 0 and self.start_s and not self.lost[0]:
             raise InputError(f"{self.name} has no frame after {self.start_s:.2f} s; it may be shorter than that")
         if number < 0:
             raise Damaged(f"{self.name} has no frame that can be decoded; the file may be empty or damaged")
         if whole is not None and end < whole - _SHORT_S:
             raise Damaged(f"{self.name} breaks off after {end:.2f} s of {whole:.2f} s; all before that was read")
-        self._check_lost(lost, lost_s)
+        self._check_lost()
 
-    def _check_lost(self, lost: int, lost_s: float) -> None:
-        if lost:
-            what = f"{'1 frame' if lost == 1 else f'{lost} frames'} of {self.name}"
-            raise Damaged(f"{what} could not be decoded or came out of order, the first after {lost_s:.2f} s")
+    def _check_lost(self) -> None:
+        count, first_s = self.lost
+        if count:
+            what = f"{'1 frame' if count == 1 else f'{count} frames'} of {self.name}"
+            raise Damaged(f"{what} could not be decoded or came out of order, the first after {first_s:.2f} s")
 
     def _whole_s(self) -> float | None:
         """The end of the last frame as the head tells it."""
@@ -220,10 +232,11 @@ class VideoFile:
         yield from self._contents()
 
     def _seek(self, time_s: float) -> bool:
-        if time_s <= 0:
+        # Without an index a seek goes by the times it meets, and joined recordings have each of them twice.
+        if time_s <= 0 or self._container.format.name in _NO_INDEX:
             return False
         try:
-            self._container.seek(int((time_s + self._zero_s) * 1e6))
+            self._container.seek(min(int((time_s + self._zero_s) * 1e6), _LATEST))
         except need_av().FFmpegError:
             self.close()
             self._open()

@@ -16,7 +16,7 @@ from mien.reading.faces import CenterFace, Face, FaceDetector, crop
 from mien.reading.follow import SIDE, Follower
 from mien.reading.recognizer import Recognizer, load_model, need_seven
 from mien.reading.tracks import TrackedReading, Tracker, TrackOptions
-from mien.reading.video import Camera, Picture, open_video, sample
+from mien.reading.video import Camera, Picture, VideoFile, open_video, sample
 
 BATCH = 16
 """Frames of a file that are classified at once; of a camera each is classified as it comes."""
@@ -129,14 +129,17 @@ class Watch:
         if self._waiting or self._last is None:
             return None
         last = {"number": self._last.number, "time_s": self._last.time_s}
-        return last | {"follower": self._follower.state(), "tracker": self._tracker.state()}
+        lost = self._video.lost if isinstance(self._video, VideoFile) else (0, 0.0)
+        return last | {"lost": lost, "follower": self._follower.state(), "tracker": self._tracker.state()}
 
     def _pictures(self, state: dict[str, Any] | None) -> Iterator[Picture]:
         if state is None:
             yield from sample(self._video.frames(), self.every_s)
             return
         number, time_s = state["number"], state["time_s"]
-        pictures = self._video.frames(after=(number - 1, math.nextafter(time_s, -1)))
+        assert isinstance(self._video, VideoFile)  # nobody goes on with a camera
+        before = number - 1, math.nextafter(time_s, -1)
+        pictures = self._video.frames(after=before, lost=tuple(state.get("lost", (0, 0.0))))
         last = next(pictures, None)  # the follower compares with it
         if last is None or last.time_s != time_s:
             raise InputError(f"{self.name} has no frame at {time_s} s any more; start again without --resume")
