@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Several networks at once on one GPU, by the clock: strong ones, then small ones that learn from their mean.
 
-    python benchmarks/flagship.py fer2013.csv vgg:0 vgg-wide:1 --seconds 300 --out flagship
+    python benchmarks/flagship.py fer2013.csv vgg:0 vgg-wide:1 --seconds 300 --out flagship --set distil=0
     python benchmarks/flagship.py fer2013.csv vgg-slim-standard:2:mien-small vgg-small-standard:3 --seconds 300 \
       --out flagship --teachers flagship/vgg-seed0.json flagship/vgg-wide-seed1.json --set distil=0.6
 
@@ -85,7 +85,7 @@ class Faces:
     """
 
     def __init__(self, faces: FaceSet, recipe: Recipe, limit: float) -> None:
-        self.divided = divide(faces, recipe, limit)
+        self.divided, self.limit = divide(faces, recipe, limit), limit
         assert faces.votes is not None
         self.parts = []
         for role in ("Training", SELECTION_SPLIT):
@@ -94,7 +94,7 @@ class Faces:
             self.parts.append([torch.from_numpy(array).to(DEVICE) for array in arrays])
 
     @torch.no_grad()
-    @torch.backends.cudnn.flags(benchmark=False)  # how many faces are blurred differs from time to time
+    @torch.backends.cudnn.flags(enabled=True, benchmark=False)  # how many faces are blurred differs from time to time
     def epoch(self, classifier: Classifier) -> Iterator[Batch]:
         """All training rows in an order of their own, augmented and mixed as the recipe asks, in whole batches."""
         images, labels, votes = self.parts[0]
@@ -124,7 +124,7 @@ class Learner:
         assert isinstance(recipe.optimizer, SGD)
         torch.manual_seed(recipe.seed)
         self.recipe, self.rule = recipe, recipe.optimizer
-        self.trainings = start.trainings if start else []
+        self.elders = [start] if start else []
         self.classifier = Classifier(recipe)
         if start:
             begin_with(self.classifier, start)
@@ -178,14 +178,18 @@ class Learner:
         """Recipe and seed."""
         return f"{self.recipe.name}-seed{self.recipe.seed}"
 
-    def keep(self, out: Path, faces: Faces, data: FaceSet, teachers: Sequence[Predicting], epochs: int) -> None:
-        """Write the average as a pair, with its history."""
+    def keep(self, out: Path, faces: Faces, lead: Recipe, teachers: Sequence[Predicting], epochs: int) -> None:
+        """Write the average as a pair, with its history; its recipe says what the first one's decided for all."""
         network = copy.deepcopy(self.average).cpu()
-        network.recipe = replace(self.recipe, epochs=epochs)
+        shared = {name: getattr(lead, name) for name in ("augment", "mixup", "batch", "soften")}
+        network.recipe = replace(self.recipe, epochs=epochs, **shared)
         rows = np.flatnonzero(faces.divided.splits == "Training")
-        known = joined(sketch(data.images[row] for row in rows), *(teacher.learned for teacher in teachers))
-        trainings = [*self.trainings, training(network.recipe, teachers)]
-        done = Predicting(network, out, (), trainings, data.checksum, known)
+        seen = sketch(faces.divided.images[row] for row in rows)
+        known = joined(seen, *(trained.learned for trained in [*teachers, *self.elders]))
+        trainings = [*(text for elder in self.elders for text in elder.trainings),
+                     training(network.recipe, teachers, faces.limit)]  # fmt: skip
+        notes = [f"TRIAL: trained on {faces.limit:.1%} of the rows (--limit)."] * (faces.limit < 1)
+        done = Predicting(network, out, notes, trainings, faces.divided.checksum, known)
         save_trained(done, out / f"{self.name}.json", half=True)
         (out / f"{self.name}-history.json").write_text(json.dumps(self.history, indent=1), encoding="utf-8")
 
@@ -206,7 +210,7 @@ class Step:
         self.learners, self.lead = learners, learners[0].classifier
         self.lead.teachers = tuple(teachers)
         self.batch = Batch(*(getattr(batch, field.name).clone() for field in fields(Batch)))
-        self.factor = torch.zeros((), device=DEVICE)  # so that the steps that warm up leave the weights as they are
+        self.factor = torch.zeros((), device=DEVICE)  # the steps that warm up move no weights, only what follows them
         self.graph = torch.cuda.CUDAGraph() if DEVICE.type == "cuda" else None
         if self.graph:
             beside = torch.cuda.Stream()
@@ -245,7 +249,7 @@ def outputs_of(classifier: Classifier, unit: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@torch.backends.cudnn.flags(benchmark=False)  # the last part is smaller
+@torch.backends.cudnn.flags(enabled=True, benchmark=False)  # the last part is smaller
 def answers(classifier: Classifier, images: Tensor) -> np.ndarray:
     """Probabilities (2, B, 7): of each face as it is, and of the mean with its mirror image."""
     found = []
@@ -269,9 +273,10 @@ def learn(learners: list[Learner], teachers: Sequence[Classifier], faces: Faces,
     Returns:
         Epochs that were begun.
     """
-    began, lead = time.perf_counter(), learners[0].classifier
+    lead = learners[0].classifier
     factor, step = cosine(STEPS // 30, STEPS), Step(learners, teachers, next(iter(faces.epoch(lead))))
-    epoch, seen, last, passed = 0, 0, time.perf_counter() - began, 0.0
+    began, loss = time.perf_counter(), torch.zeros(())
+    epoch, seen, last, passed = 0, 0, 0.0, 0.0
     while passed < seconds:
         epoch += 1
         for batch in faces.epoch(lead):
@@ -293,6 +298,8 @@ def begin(text: str, changes: dict[str, str], faces: FaceSet, limit: float) -> L
     """A learner by RECIPE:SEED[:START]."""
     name, seed, start = (*text.split(":", 2), "", "")[:3]
     recipe = override(get_recipe(name), changes | ({"seed": seed} if seed else {}))
+    if recipe.labels != "fer2013" or recipe.cutmix or recipe.protocol.chooser != SELECTION_SPLIT:
+        raise SystemExit(f"{text}: only FER2013's labels without cutmix, chosen by {SELECTION_SPLIT}, are done here")
     return Learner(recipe, open_trained(start, sample(divide(faces, recipe, limit))) if start else None)
 
 
@@ -314,12 +321,17 @@ def main(arguments: Sequence[str] | None = None, data: FaceSet | None = None) ->
         data = load(args.data, ferplus=args.data.with_name("fer2013new.csv"))
     changes = dict(setting.split("=", 1) for setting in args.settings)
     learners = [begin(text, changes, data, args.limit) for text in args.networks]
-    faces = Faces(data, learners[0].recipe, args.limit)
+    if len({learner.name for learner in learners}) < len(learners):
+        raise SystemExit("two networks have the same recipe and seed, and would be written to the same file")
+    if odd := [learner.name for learner in learners if bool(learner.recipe.distil) != bool(args.teachers)]:
+        raise SystemExit(f"--set distil=... and --teachers go together, but not so for {', '.join(odd)}")
+    lead = learners[0].recipe
+    faces = Faces(data, lead, args.limit)
     teachers = [Saved(path) for path in args.teachers]
     tell([(teacher.name, teacher.classifier.to(DEVICE).eval()) for teacher in teachers], faces)
     epochs = learn(learners, [teacher.classifier for teacher in teachers], faces, args.seconds)
     for learner in learners:
-        learner.keep(args.out, faces, data, teachers, epochs)
+        learner.keep(args.out, faces, lead, teachers, epochs)
     tell([(learner.name, learner.average) for learner in learners], faces)
 
 

@@ -150,6 +150,7 @@ def test_drawing_into_a_folder_of_photos_can_be_done_again(collins: Path, tmp_pa
         (["export", "a.onnx", "--checkpoint", "last", "--out", "b.onnx"], "--checkpoint last is for a run folder"),
         (["export", "a.onnx", "--out", "b.onnx"], "a.onnx is exported already: --form int8"),
         (["export", "a.json", "--checkpoint", "last", "--out", "b.onnx"], "--checkpoint last is for a run folder"),
+        (["export", "a.json", "b.onnx", "--out", "c.onnx", "--data", "x.csv"], "a.json is a saved pair"),
         (["export", "a.json", "--form", "json+weights", "--out", "b.json"], "a.json is such a pair already"),
         (["export", "mien-small", "--out", "b.onnx"], "mien-small.onnx is exported already: --form int8"),
         (["export", "nowhere", "--out", "m.onnx", "--skip-bad"], "name it: --data FILE"),

@@ -447,6 +447,17 @@ def test_the_question_for_a_token_can_be_left(browser: Browser) -> None:
         expect(page.locator("#model")).to_have_text("Model mien-small")
 
 
+def test_who_comes_for_the_scores_is_asked_for_a_token_once(browser: Browser) -> None:
+    with serving(token="open sesame") as server, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}/#scores")
+        expect(page.locator("#ask-token")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#scores")).to_contain_text("none was given")
+        page.wait_for_timeout(500)
+        expect(page.locator("#ask-token")).to_be_hidden()
+
+
 def test_a_busy_moment_at_the_start_is_got_over(page: Page) -> None:
     page.route("**/v1/models", lambda route: route.fulfill(status=502, content_type="text/html", body="<h1>Bad</h1>"))
     page.reload()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -127,4 +128,17 @@ def test_a_text_that_is_none_ends_the_stream_and_is_not_logged(capfd: pytest.Cap
         client.send(b"\xff", text=True)
         with pytest.raises(ConnectionClosedError, match="1007"):
             client.recv(timeout=20)
+    assert capfd.readouterr().err == ""
+
+
+def test_nor_is_one_that_comes_after_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving(limits=Limits(seconds=0.3)) as server:
+        key = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        head = f"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(f"{head}{key}\r\n".encode())
+            assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+            assert client.recv(64)[0] == 0x88  # it closes the stream, and this client does not answer that
+            client.sendall(b"\x81\x81\0\0\0\0\xff")
+            time.sleep(0.3)
     assert capfd.readouterr().err == ""

@@ -111,6 +111,8 @@ def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; {files[0]} holds one network alone")
     if len(sources) > 1 and form is not Form.ONNX:
         raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
+    if pairs := [source for source in sources if source.suffix == ".json" and len(sources) > 1]:
+        raise InputError(f"an ensemble is made of .onnx files, but {pairs[0]} is a saved pair; export it first")
     if len(sources) > 1:
         return
     if sources[0].suffix == ".onnx" and form is not Form.INT8:

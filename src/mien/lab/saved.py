@@ -123,8 +123,8 @@ def _shapes(layers: list[Any]) -> list[Any]:
 
 
 def _read_architecture(path: Path) -> dict[str, Any]:
+    need_file(path)
     try:
-        need_file(path)
         architecture = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error

@@ -67,5 +67,5 @@ for (const place of document.querySelectorAll("[data-privacy]")) {
 startTheme();
 startSkipping();
 startPhotos(announce);
-tellScores();
 startViews(startCamera(announce));
+if (location.hash !== "#scores") tellScores(); // else the view has asked already

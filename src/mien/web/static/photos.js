@@ -146,7 +146,10 @@ export class Results {
 
 const scaled = (photo, scale) => [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
 
-/** A photo's picture, or null where the browser cannot show it, or does not turn it upright as the server did. */
+/**
+ * A photo's picture, or null where the browser cannot show it or leaves it on its side, which the server read upright.
+ * One that is upside down, mirrored or square has the right size and cannot be told.
+ */
 async function decoded(file, photo, scale) {
   const [width, height] = scaled(photo, scale);
   // One side alone: with both, a picture that lies on its side would be squeezed into them.
