@@ -71,6 +71,7 @@ def test_lists_that_are_none_are_refused(small_faces: FaceSet, clean: Path) -> N
         ([], "is no list"),
         (lines[:-1], "not whole: it lists 1 rows, expected 2"),
         ([*lines[:-1], "x,flat"], "line 4: expected a row number, but got 'x'"),
+        ([*lines[:-1], "9" * 5000 + ",flat"], "line 4: expected a row number, but got '999"),
         ([*lines[:-1], "140,flat"], "names row 140"),
     ):
         clean.write_text("\n".join(text))
@@ -84,3 +85,9 @@ def test_a_list_of_everything_is_refused(small_faces: FaceSet, tmp_path: Path) -
     path = write_exclusions(tmp_path / "all.csv", small_faces, {k: ["flat"] for k in range(140)})
     with pytest.raises(InputError, match="leaves no row"):
         exclude(small_faces, path)
+
+
+def test_a_list_that_excel_saved_is_read(small_faces: FaceSet, clean: Path) -> None:
+    left = len(exclude(small_faces, clean))
+    clean.write_text("\ufeff" + clean.read_text(), encoding="utf-8")
+    assert len(exclude(small_faces, clean)) == left

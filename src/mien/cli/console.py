@@ -86,6 +86,8 @@ def load_faces(
     faces = load(data, ferplus=ferplus, skip_bad=skip_bad)
     if faces.dropped:
         fail(f"{faces.dropped:,} damaged rows were left out of {data}")
+    for note in faces.notes:
+        fail(note.replace("**", ""))
     if exclude is not None:
         from mien.measuring.exclusion import exclude as leave_out
 

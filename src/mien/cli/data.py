@@ -1,12 +1,13 @@
 """`mien data`: data sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from mien.cli.console import FerPlus, SkipBad, err, load_faces, out, plain_table
+from mien.cli.console import FerPlus, SkipBad, err, load_faces, out, plain_table, printable
 
 
 def data_import(
@@ -28,7 +29,7 @@ def data_import(
     for split in dict.fromkeys(faces.splits.tolist()):
         labels = faces.labels[faces.splits == split]
         counts = [int(np.sum(labels == k)) for k in (*range(len(EXPRESSIONS)), -1)]
-        table.add_row(split, f"{len(labels):,}", *(f"{count:,}" for count in counts))
+        table.add_row(Text(printable(split)), f"{len(labels):,}", *(f"{count:,}" for count in counts))
     out.print(table)
     if out_folder is not None:
         for path in save_npy(faces, out_folder):
@@ -36,11 +37,16 @@ def data_import(
 
 
 def _need_outside(folder: Path | None, source: Path) -> None:
-    """Pictures and arrays within a folder of images would be taken for a part of it the next time."""
+    """Pictures and arrays within a folder of images would be taken for a part of it the next time, and arrays in a
+    folder around it for all that there is."""
     from mien.errors import InputError
 
-    if folder is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+    if folder is None or not source.is_dir():
+        return
+    if folder.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
+    if source.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder} holds the data set {source}, which would not be found in it any more; name another")
 
 
 def _need_apart(folder: Path | None, source: Path) -> None:
@@ -76,21 +82,19 @@ def data_audit(
     ] = None,
 ) -> None:
     """Look a data set over: twins, conflicts, near twins, flat and faceless images, doubtful labels."""
-    from mien.errors import InputError, NotFound
+    import numpy as np
+
+    from mien.errors import InputError
     from mien.measuring.audit import audit
     from mien.measuring.audit_page import write_report
     from mien.measuring.exclusion import write_exclusions
-    from mien.measuring.findings import OF_VOTES, REASONS
+    from mien.measuring.findings import OF_VOTES
     from mien.reading.recognizer import DEFAULT_MODEL
     from mien.storage import need_other, need_writable
 
     if quick and model:
         raise InputError("a quick audit asks no model; leave out --quick or --model")
-    if reasons and write_clean is None:
-        raise InputError("--because says what --write-clean FILE lists; name the file too")
-    for word in reasons or ():
-        if word not in REASONS:
-            raise NotFound.named("finding", word, REASONS)
+    _check_reasons(reasons or (), write_clean, quick)
     need_other(write_clean, source, ferplus, probabilities)
     _need_outside(out_folder, source)
     need_writable(out_folder / "index.html", write_clean)
@@ -115,4 +119,20 @@ def data_audit(
     if write_clean is not None:
         left_out = found.exclusions(faces, reasons)
         write_exclusions(write_clean, faces, left_out)
-        out.print(Text(f"{write_clean}: {len(left_out):,} of {len(faces):,} rows to leave out"), soft_wrap=True)
+        sizes = faces.take(np.isin(faces.rows, list(left_out))).sizes
+        of = ", ".join(f"{count:,} of {split}" for split, count in sizes.items())
+        total = f"{write_clean}: {len(left_out):,} of {len(faces):,} rows to leave out"
+        out.print(Text(f"{total}{of and ': '}{printable(of)}"), soft_wrap=True)
+
+
+def _check_reasons(reasons: Sequence[str], write_clean: Path | None, quick: bool) -> None:
+    from mien.errors import InputError, NotFound
+    from mien.measuring.findings import OF_MODELS, REASONS
+
+    if reasons and write_clean is None:
+        raise InputError("--because says what --write-clean FILE lists; name the file too")
+    for word in reasons:
+        if word not in REASONS:
+            raise NotFound.named("finding", word, REASONS)
+    if quick and (untold := OF_MODELS & set(reasons)):
+        raise InputError(f"a quick audit does not look for {untold.pop()}; leave out --quick or that --because")

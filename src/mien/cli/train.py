@@ -1,6 +1,7 @@
 """`mien train`."""
 
 import logging
+import shlex
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,10 +83,11 @@ def train(
         return
     out.print(Text(f"run folder: {run}"))
     share = SELECTION_SPLIT not in faces.splits or SELECTION_SPLIT in chosen.protocol.train  # that was held out
-    rest = f" --ferplus {ferplus}" if ferplus and (share or chosen.labels != "fer2013") else ""
-    rest += f" --exclude {exclude}" if exclude and share else ""
-    rest += " --skip-bad" * bool(faces.dropped)
-    out.print(Text(f"next: mien export {run} --data {data}{rest} --out FILE.onnx"), soft_wrap=True)
+    command = ["mien", "export", str(run), "--data", str(data)]
+    command += ["--ferplus", str(ferplus)] if ferplus and (share or chosen.labels != "fer2013") else []
+    command += ["--exclude", str(exclude)] if exclude and share else []
+    command += ["--skip-bad"] if faces.dropped else []
+    out.print(Text(f"next: {shlex.join(command)} --out FILE.onnx"), soft_wrap=True)
 
 
 def _count(text: str) -> Any:

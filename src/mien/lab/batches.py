@@ -79,7 +79,10 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         if len(kept) < 2:
             raise InputError(f"{len(kept)} {role} rows are left for recipe {recipe.name!r}; at least 2 are needed")
         if unlabelled := int((faces.labels[kept] < 0).sum()):
-            raise InputError(f"{unlabelled:,} of {len(kept):,} {role} rows have no label; training needs labels")
+            raise InputError(
+                f"{unlabelled:,} of {len(kept):,} {role} rows have no label, expected one in each; label them, or take "
+                "them out of the data"
+            )
         roles[kept] = role
     return replace(faces, splits=roles)
 

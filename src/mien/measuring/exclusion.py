@@ -21,7 +21,7 @@ from mien.measuring.faceset import FaceSet
 from mien.storage import need_file, write_whole
 
 _FIRST = "# {count} of {total} rows to leave out, pixels sha-256 {checksum}"
-_PATTERN = re.compile(r"# (\d+) of (\d+) rows to leave out, pixels sha-256 ([0-9a-f]{64})")
+_PATTERN = re.compile(r"# (\d{1,12}) of (\d{1,12}) rows to leave out, pixels sha-256 ([0-9a-f]{64})")
 _COLUMNS = ["row", "reason"]
 _OPINIONS = {"vote": "voters", "label": "a network"}
 """Reasons that doubt a label rather than the picture, and who doubts: what is left is easier than what was there."""
@@ -116,15 +116,16 @@ def _notes(name: str, reasons: Sequence[Sequence[str]], of: str) -> list[str]:
 
 def _parse(path: Path, content: bytes) -> tuple[int, str, dict[int, list[str]]]:
     """The number of rows and the checksum of the data that a list is for, and the reasons of the rows that it lists."""
-    lines = content.decode("utf-8", "replace").splitlines()
+    lines = content.decode("utf-8-sig", "replace").splitlines()
     first = _PATTERN.fullmatch(lines[0]) if lines else None
     if first is None or lines[1:2] != [",".join(_COLUMNS)]:
-        raise Damaged(f"{path} is no list of rows to leave out; make one with: mien data audit FILE --write-clean FILE")
+        make = "mien data audit DATA --out FOLDER --write-clean FILE"
+        raise Damaged(f"{path} is no list of rows to leave out; make one with: {make}")
     listed = {}
     for number, line in enumerate(lines[2:], 3):
         row, _, reasons = line.partition(",")
-        if not row.isdecimal():
-            raise Damaged(f"{path}, line {number}: expected a row number, but got {row!r}")
+        if not re.fullmatch(r"\d{1,12}", row, re.ASCII):
+            raise Damaged(f"{path}, line {number}: expected a row number, but got {row[:60]!r}")
         listed[int(row)] = reasons.split()
     if len(listed) != int(first[1]):
         raise Damaged(f"{path} is not whole: it lists {len(listed):,} rows, expected {int(first[1]):,}")

@@ -24,11 +24,13 @@ REASONS = ("twin", "conflict", "near-twin", "flat", "no-face", "no-face-found", 
 """One word for each finding, for file names, JSON and lists of rows to leave out; the order of the page."""
 OF_VOTES = {"no-face", "vote"}
 """Those that only FER+ votes tell."""
+OF_MODELS = {"near-twin", "no-face-found", "label"}
+"""Those that a quick audit does not look for."""
 
 _MAJORITY = 6  # votes of ten that are more than half
 _NF = FERPLUS.index("NF")
 _KEPT = {"Training": 0, "PublicTest": 1, "validation": 1, "PrivateTest": 2, "test": 2}
-"""Of twins the one in the split furthest from training is kept: test sets stay whole, and training knows less."""
+"""Of twins the one in the split furthest from training is kept, so that training knows less of test sets."""
 
 _ENLARGED = 64  # pixels a side of an image when a face is looked for in it
 FRAME = 128  # and of the grey picture around
@@ -79,8 +81,9 @@ def twins(faces: FaceSet) -> Finding:
             if split != "Training":
                 numbers[f"images of {split} in Training"] = int(faces.split(split).twins_in(training).sum())
     text = (
-        "Images that are equal in every pixel. One copy is kept, in the split furthest from training, so that test "
-        "sets stay whole. A network may remember a twin in Training instead of reading the face."
+        "Images that are equal in every pixel. One copy is kept, in the split furthest from training: Training loses "
+        "what a test set has too, and no split has a picture twice. A network may remember a twin in Training instead "
+        "of reading the face."
     )
     ordered = [groups[k] for k in order]
     return Finding(
@@ -296,16 +299,19 @@ def _has_face(image: np.ndarray, detector: FaceDetector) -> bool:
     return bool(detector.find(np.repeat(picture[..., None], 3, 2)))
 
 
-def _joined(edges: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _joined(edges: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
     """Groups of indices that edges connect, each in ascending order."""
-    group: dict[int, set[int]] = {}
-    for a, b in edges:
-        one, other = group.setdefault(a, {a}), group.setdefault(b, {b})
-        if one is not other:
-            small, large = sorted((one, other), key=len)
-            large |= small
-            group.update(dict.fromkeys(small, large))
-    return [tuple(sorted(members)) for members in {id(each): each for each in group.values()}.values()]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array(edges, np.int64).reshape(-1, 2)
+    nodes, places = np.unique(ends, return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    shape = (len(nodes), len(nodes))
+    _, numbers = connected_components(coo_array((np.ones(len(ends)), (first, second)), shape), directed=False)
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(nodes[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+    return [tuple(group.tolist()) for group in groups if len(group)]
 
 
 def _leaking(faces: FaceSet, pairs: Iterable[Pair]) -> Bool[np.ndarray, "N"]:
