@@ -37,12 +37,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         need_writable(tmp_path)
 
 
-def test_asking_for_a_place_changes_no_file(tmp_path: Path) -> None:
+def test_asking_for_a_place_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("old")
     need_writable(tmp_path / "a.txt")
-    need_writable(tmp_path / "new" / "b.txt")
+    need_writable(tmp_path / "new" / "newer" / "b.txt")
     assert (tmp_path / "a.txt").read_text() == "old"
-    assert list((tmp_path / "new").iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 
 
 def test_names_as_long_as_they_may_be_and_links(tmp_path: Path) -> None:

@@ -29,15 +29,14 @@ def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
 def need_writable(*paths: str | PathLike[str] | None) -> None:
     """Refuse files' places before long work rather than after it. None stands for what was not asked for.
 
-    Folders are made, as `write_whole` does.
+    Nothing is made: of folders that are missing, the nearest one that is there is asked.
 
     Raises:
         FileError: No file can be written to one of them.
     """
     for path in (Path(path) for path in paths if path is not None):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=path.parent).close()
+            TemporaryFile(dir=next(folder for folder in path.absolute().parents if os.path.lexists(folder))).close()
             if path.is_dir():
                 raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
         except OSError as error:

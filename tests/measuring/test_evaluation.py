@@ -240,15 +240,36 @@ def test_tables_that_are_not_whole_are_refused(small_faces: FaceSet, tmp_path: P
     for text, message in (
         ([*lines[:-2]], "lacks 2 of the 28 rows of PublicTest, as row 124"),
         (["emotion,pixels"], r"line 1: expected the columns row,p0"),
-        ([*lines[:3], "101,0.5,0.5"], "line 4: expected 7 probabilities"),
-        ([*lines[:3], "101,1,1,1,1,1,1,1"], "line 4: expected 7 probabilities that sum to 1"),
+        ([*lines[:3], "101,0.5,0.5"], "line 4: expected 7 probabilities that sum to 1, but got 2"),
+        ([*lines[:3], "101,1,1,1,1,1,1,-1"], "line 4: expected 7 .* the lowest is -1 and the sum 5"),
+        ([*lines, lines[-1]], "line 30: row 125 is there twice"),
         ([*lines[:3], "x,1,0,0,0,0,0,0"], "line 4: invalid literal"),
     ):
         path.write_text("\n".join(text))
         with pytest.raises(Damaged, match=message):
             evaluate_predictions(path, small_faces, "PublicTest")
+    path.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")  # as Excel saves it
+    assert evaluate_predictions(path, small_faces, "PublicTest").scores["as predicted, all"].n == 28
     with pytest.raises(FileError, match="cannot read"):
         evaluate_predictions(tmp_path / "none.csv", small_faces, "PublicTest")
+
+
+ANSWERS: dict[str, tuple[np.ndarray, str]] = {
+    "no numbers": (np.full((28, 7), np.nan), "values that are no numbers"),
+    "logits": (np.eye(7)[np.zeros(28, int)] * 9 - 3, "do not sum to 1: are they logits"),
+    "a row less": (np.full((27, 7), 1 / 7), r"an array \(27, 7\)"),
+    "three classes": (np.full((28, 3), 1 / 3), r"an array \(28, 3\)"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answers_that_are_no_probabilities_get_no_score(case: str, small_faces: FaceSet) -> None:
+    class Odd(Bars):
+        def probabilities(self, faces: np.ndarray) -> np.ndarray:
+            return ANSWERS[case][0]
+
+    with pytest.raises(InputError, match=f"expected a row of 7 or 8 .*{ANSWERS[case][1]}"):
+        evaluate(Odd(), small_faces, "PublicTest")
 
 
 class WithContempt(Bars):

@@ -115,7 +115,7 @@ def test_a_network_of_eight_has_a_column_for_contempt(tmp_path: Path) -> None:
     [
         (["in", "--engine", "ray", "--address", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9", 1),
         (["none"], "cannot read none", 1),
-        ([""], "got an empty name; is a shell variable unset?", 2),
+        ([""], "the argument after 'out' is empty", 2),
         (["t.parquet"], "has no image column", 2),
     ],
 )

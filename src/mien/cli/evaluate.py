@@ -20,6 +20,7 @@ from mien.cli.console import (
     load_faces,
     out,
     predictor,
+    printable,
 )
 from mien.errors import InputError, NotFound
 from mien.expressions import Labels
@@ -64,7 +65,7 @@ def evaluate(
         need_plots()
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
-    table = Path(model).suffix == ".csv"
+    table = Path(model).suffix.lower() == ".csv"
     if table and corrupt:
         raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
     if table and checkpoint != "best":
@@ -85,7 +86,7 @@ def evaluate(
         report = measure(
             asked, faces, split, binary=recipe.claims_binary, views=views or "mirror", labels=labels or recipe.labels
         )
-    sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
+    sys.stdout.write(report.to_json() + "\n" if as_json else printable(report.to_markdown(), keep="\n"))
     if plots is not None:
         from mien.measuring.plots import save_report
 
@@ -115,7 +116,7 @@ def _corrupted(
             threshold=threshold,
             progress=lambda name: status.update(name),
         )
-    sys.stdout.write(report.to_json() + "\n" if as_json else report.to_markdown())
+    sys.stdout.write(report.to_json() + "\n" if as_json else printable(report.to_markdown(), keep="\n"))
     if plots is not None:
         from mien.measuring import plots as figures
 

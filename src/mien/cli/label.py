@@ -1,7 +1,6 @@
 """`mien label`: millions of images."""
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +41,6 @@ def label(
     from mien.reading.label import read_failures
     from mien.reading.plan import LabelOptions
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the other processes are stopped
     options = LabelOptions(model, views, size, min_score, column, shard_size)
     try:
         with _bar() as report:

@@ -5,10 +5,12 @@ A verb calls one public function. What it needs is imported inside it: `mien rea
 """
 
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,8 +61,23 @@ def _options(
     """
 
 
+def _leave(number: int, _: Any) -> None:
+    """End so that what was opened is closed and tidied up, and other processes are stopped."""
+    sys.exit(128 + number)
+
+
+def _need_whole(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument: as a path it would be the folder one stands in."""
+    if "" in arguments:
+        before = arguments[arguments.index("") - 1]
+        raise InputError(f"the argument after {before!r} is empty, expected something there; is a variable not set?")
+
+
 def main() -> None:
     """Run the command line; errors are one line and an exit code, a traceback only with --debug."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) == signal.SIG_DFL:  # under nohup a closed terminal is no reason to stop
+            signal.signal(number, _leave)
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     warnings.showwarning = lambda message, *rest, **named: fail(str(message))
@@ -68,6 +85,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
+            _need_whole(sys.argv)
             app()
         except MienError as error:
             if debug:

@@ -1,6 +1,7 @@
 """`mien read`: photos."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -52,14 +53,13 @@ def read(
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
     kinds = ((draw, _draw, "annotated copies"), (explain, _explain, "what the answers rest on"))
     pictures = [(folder, make, what) for folder, make, what in kinds if folder is not None]
-    new = [folder for folder, _, _ in pictures if not folder.exists()]
     _need_folders({what: folder for folder, _, what in pictures})
     photos = {_place(path) for path in found if pictures and isinstance(path, Path)}
     taken = photos.copy()
 
     def keep(photo: "Photo", image: Any) -> None:
         for folder, make, _ in pictures:
-            make(photo, image, recognizer, partial(_free_name, folder, Path(photo.source), taken))
+            make(photo, image, recognizer, partial(_free_name, folder, taken))
 
     told = _Told(as_json, Counter(path.name for path in found if isinstance(path, Path)))
     interrupted = False
@@ -70,10 +70,11 @@ def read(
         interrupted = True
     if told.table.row_count:
         out.print(told.table)
-    for file in tables:
+    for file in tables if told.rows else ():  # else an older table stays
         write_table(file, told.rows, columns_for(recognizer.labels))
     for folder, _, what in pictures:
-        _settle(folder, what if not as_json else "", taken - photos, new=folder in new)
+        if not as_json and any(path.parent == real_path(folder) for path in taken - photos):
+            out.print(Text(f"{what}: {folder}"))
     if interrupted:
         fail(f"interrupted: {told.count:,} of {len(found):,} photos were read, and what is written tells of them alone")
         raise typer.Exit(130)
@@ -117,14 +118,6 @@ def _need_folders(folders: dict[str, Path]) -> None:
         need_writable(folder / "face.png")
 
 
-def _settle(folder: Path, what: str, made: set[Path], *, new: bool) -> None:
-    """Name the folder if pictures were made for it; take it away if it was made for none."""
-    if what and any(path.parent == folder.resolve() for path in made):
-        out.print(Text(f"{what}: {folder}"))
-    if new and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[str], Path]) -> None:
     from mien.reading.draw import draw
     from mien.reading.images import save_image
@@ -145,11 +138,13 @@ def _explain(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callabl
         save_image(free(f"{Path(photo.source).stem}-face-{number}.png"), draw_map(face, weight, reading))
 
 
-def _free_name(folder: Path, source: Path, taken: set[Path], name: str) -> Path:
-    """A place for a picture made of `source` that no photo and no other picture of this call has."""
+def _free_name(folder: Path, taken: set[Path], name: str) -> Path:
+    """A place for a picture that no other of this call has, and none that mien has not made."""
+    from mien.reading.images import is_ours
+
     wanted = path = folder / name
     number = 1
-    while _place(path) in taken or (path.exists() and path.samefile(source)):  # where case makes no difference
+    while _place(path) in taken or (os.path.lexists(path) and not is_ours(path)):
         number += 1
         path = wanted.with_stem(f"{wanted.stem}-{number}")
     taken.add(_place(path))

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -52,7 +51,6 @@ def watch(
     from mien.reading.tracks import TrackOptions
     from mien.reading.watch import THREADS
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was opened is closed and tidied up
     quiet = rows is None and clip is None and timeline is None and not (summary or as_json)
     recording = Recording(
         source,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mien.errors import Damaged, FileError, InputError
-from mien.expressions import Expression, Labels, answers
+from mien.expressions import EXPRESSIONS, Expression, Labels, answers
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
@@ -30,7 +30,7 @@ PREDICTIONS = (".csv", ".npz")
 
 _COLUMNS = ["row", *(f"p{k}" for k in range(len(Expression)))]  # of its CSV files; p7 where there is contempt
 
-_LARGEST = 30_000_000  # bytes of such a file, half a million rows
+_LARGEST = 300_000_000  # bytes of such a file, five million rows
 
 CHUNK = 512
 
@@ -71,8 +71,22 @@ def _each_view(predictor: Predictor, faces: FaceSet, views: str) -> Float[np.nda
     if not len(faces):
         raise InputError("expected at least one row to predict, but there is none")
     chunks = (np.ascontiguousarray(faces.images[k : k + CHUNK]) for k in range(0, len(faces), CHUNK))
-    seen = [np.stack([predictor.probabilities(view) for view in views_of(chunk, views)]) for chunk in chunks]
+    seen = [np.stack([_answers(predictor, view) for view in views_of(chunk, views)]) for chunk in chunks]
     return np.concatenate(seen, 1).astype(np.float64)
+
+
+def _answers(predictor: Predictor, images: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B C"]:
+    """What a predictor says of some faces, which may be anything: a score of it would mean nothing then."""
+    found = np.asarray(predictor.probabilities(images))
+    name = getattr(predictor, "name", type(predictor).__name__)
+    wanted = f"expected a row of {len(EXPRESSIONS)} or {len(Expression)} probabilities for each of {len(images)} faces"
+    if found.shape not in {(len(images), len(EXPRESSIONS)), (len(images), len(Expression))}:
+        raise InputError(f"{wanted}, but {name!r} gave an array {found.shape}")
+    if not np.isfinite(found).all():
+        raise InputError(f"{wanted}, but {name!r} gave values that are no numbers; its weights may be damaged")
+    if found.min() < 0 or np.abs(found.sum(1) - 1).max() > 0.01:
+        raise InputError(f"{wanted}, but those of {name!r} do not sum to 1: are they logits, before a softmax?")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,17 +296,22 @@ def trained_by(predictor: Any) -> Recipe:
     """The recipe of a run, a saved pair or an exported model, of an ensemble its first member's.
 
     Raises:
-        InputError: The file of a model holds no recipe.
+        Damaged: The file of a model holds no recipe.
     """
-    recipe: Recipe = predictor.recipe if hasattr(predictor, "recipe") else Recipe.from_json(predictor.card.recipe)
-    return recipe
+    if hasattr(predictor, "recipe"):
+        recipe: Recipe = predictor.recipe
+        return recipe
+    try:
+        return Recipe.from_json(predictor.card.recipe)
+    except InputError as error:
+        raise Damaged(f"{predictor.path}: {error}") from error
 
 
 def recipes_of(predictor: Any) -> list[Recipe]:
     """The recipes of a predictor: one, of an ensemble each member's, of a stranger's none.
 
     Raises:
-        InputError: The file of a model holds no recipe.
+        Damaged: The file of a model holds no recipe.
     """
     if not (hasattr(predictor, "recipe") or hasattr(predictor, "card")):
         return []
@@ -462,17 +481,21 @@ def read_predictions(path: Path) -> dict[int, list[float]]:
     found = {}
     need_file(path, most=_LARGEST)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel marks what it saves
             reader = csv.reader(file)
             header = next(reader, [])
             if header not in (_COLUMNS[:-1], _COLUMNS):
                 raise ValueError(f"expected the columns {','.join(_COLUMNS[:-1])}, but got {','.join(header)!r}")
             for line in filter(None, reader):  # an empty last line is none
-                row, *values = line
-                found[int(row)] = [float(value) for value in values]
-                sound = 0.99 < sum(found[int(row)]) < 1.01 and min(found[int(row)]) >= 0
-                if len(values) != len(header) - 1 or not sound:
-                    raise ValueError(f"expected {len(header) - 1} probabilities that sum to 1")
+                row, values = int(line[0]), [float(value) for value in line[1:]]
+                if row in found:
+                    raise ValueError(f"row {row} is there twice")
+                wanted = f"expected {len(header) - 1} probabilities that sum to 1"
+                if len(values) != len(header) - 1:
+                    raise ValueError(f"{wanted}, but got {len(values)}")
+                if min(values) < 0 or not 0.99 < sum(values) < 1.01:
+                    raise ValueError(f"{wanted}, but the lowest is {min(values):g} and the sum {sum(values):g}")
+                found[row] = values
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, csv.Error) as error:

@@ -91,11 +91,6 @@ def divergence(probabilities: Probabilities, shares: Float[np.ndarray, "N K"]) -
     return float((true * surprise).sum(1).mean())
 
 
-def brier(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean squared distance to the one-hot truth, in [0, 2]."""
-    return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(1).mean())
-
-
 def reliability(probabilities: Probabilities, labels: Labels, bins: int = BINS) -> Float[np.ndarray, "bins 3"]:
     """Count, mean confidence and accuracy in `bins` equal ranges of confidence; zeros where a range is empty."""
     return _binned(probabilities.max(1), correct(probabilities, labels), bins)
@@ -136,8 +131,12 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of right-or-wrong answers.
 
-    Resampling N yes-or-no rows with replacement makes their sum binomial, so the sums are drawn directly.
+    Resampling N yes-or-no rows with replacement makes their sum binomial, so the sums are drawn directly. Where all are
+    right, or all wrong, no sample differs, and the exact bound stands in (Clopper and Pearson).
     """
+    if len(set(hits.tolist())) == 1:
+        rest = 1 - ((1 - level) / 2) ** (1 / len(hits))
+        return (1 - rest, 1.0) if hits[0] else (0.0, rest)
     draws = np.random.default_rng(seed).binomial(len(hits), hits.mean(), samples) / len(hits)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -175,7 +175,8 @@ def robustness(measured: Robustness) -> "Figure":
         axes.axhline(measured.clean.accuracy - 0.1, color="grey", linestyle=":", label="ten points lost")
         axes.plot(places, [p.accuracy for p in line], "o-", label="accuracy")
         axes.plot(places, [p.coverage for p in line], "s--", label="answered")
-        axes.plot(places, [p.accuracy_answered or math.nan for p in line], "^-", label="right of what is answered")
+        right = [math.nan if p.accuracy_answered is None else p.accuracy_answered for p in line]
+        axes.plot(places, right, "^-", label="right of what is answered")
         axes.set_xticks(places, ["clean", *(f"{s:g}" for s in points)], fontsize=8)
         axes.set(xlabel=CORRUPTIONS[name].unit, title=name, ylim=(0, 1))
         axes.grid(alpha=0.3)

@@ -36,7 +36,7 @@ def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
 
     Raises:
         InputError: Its suffix is none of `CLIPS`, or it is the source itself.
-        FileError: It cannot be written; its folder is made.
+        FileError: It cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in CLIPS:
@@ -79,6 +79,7 @@ class ClipWriter:
         parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
         options = parts if self.path.suffix.lower() != ".mkv" else {}
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(f"file:{self.path}", "w", options=options)
         except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error

@@ -64,7 +64,8 @@ def occlusion_map(
     """
     if masks < 2 or masks % 2:
         raise InputError(f"masks should be an even number from 2 on, but is {masks}")
-    check_faces(np.asarray(face)[None])
+    face = np.asarray(face)
+    check_faces(face[None])
     if expression is not None and expression not in tuple(Expression):
         raise NotFound.named("expression", expression, Expression)
     shown = _masks(masks // 2, seed)

@@ -59,6 +59,9 @@ FORMATS = {
 """Suffixes that count as images in a folder, and Pillow's name of each format. No other format is opened, whatever
 a file's name: some of Pillow's readers start other programs."""
 
+_UNREAD = {".heic", ".heif"}
+"""Suffixes that count as images too, so that nobody thinks that photos of a telephone were read."""
+
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, those that have a length, and the end
 _BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error)
 """What Pillow's readers raise for damaged content: the first four for 30,000 files of all formats, cut off or with
@@ -174,8 +177,9 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
         file.seek(0)
         what = "is no image of a known format, or its head is damaged" if file.read(1) else "is empty"
         known = ", ".join(dict.fromkeys(FORMATS.values()))
-        video = "; videos are read by mien watch" if (guess_type(name)[0] or "").startswith("video/") else ""
-        raise NotAnImage(f"{name} {what}; expected one of {known}{video}") from error
+        advice = "; videos are read by mien watch" if (guess_type(name)[0] or "").startswith("video/") else ""
+        advice = "; save HEIC photos as JPEG first" if Path(name).suffix.lower() in _UNREAD else advice
+        raise NotAnImage(f"{name} {what}; expected one of {known}{advice}") from error
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, MOST_PIXELS)
         raise TooManyPixels(f"{name} has more than the {limit:,} pixels that are read; make it smaller") from error
@@ -293,6 +297,8 @@ def from_bgr(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
 def _from_array(
     array: np.ndarray, max_pixels: int, order: str = "red, green, blue"
 ) -> UInt8[np.ndarray, "H W 3"]:
+    if array.ndim == 3 and array.shape[2] == 1:  # as Keras has grey images
+        array = array[..., 0]
     grey_or_colour = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not grey_or_colour:
         advice = "scale to 0..255 and convert with .astype('uint8')"
@@ -398,7 +404,8 @@ def _images_inside(
         links = (path for name in folders if (path := Path(place, name)).is_symlink() and path not in named)
         for link in sorted(links):
             refuse(f"{link} is a link to a folder, which is not followed; name that folder itself")
-        found += [Path(place, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in FORMATS]
+        visible = (Path(place, name) for name in names if not name.startswith("."))
+        found += [path for path in visible if path.suffix.lower() in FORMATS.keys() | _UNREAD]
     return sorted(found)
 
 

@@ -220,6 +220,7 @@ class Recognizer:
     ) -> None:
         check_views(views)
         options = session_options(threads)
+        providers = (providers,) if isinstance(providers, str) else providers
         if missing := set(providers) - set(ort.get_available_providers()):
             raise InputError(
                 f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has "

@@ -28,7 +28,7 @@ def check_rows(path: str | PathLike[str]) -> None:
     Raises:
         InputError: Its suffix is none of `FORMS`.
         MissingExtra: Parquet without pyarrow.
-        FileError: It cannot be written; its folder is made.
+        FileError: It cannot be written.
     """
     check_form(path, *FORMS)
     need_writable(path)
@@ -145,6 +145,7 @@ class RowLog:
 
     def _open(self, mode: Literal["r+b", "wb"], length: int) -> None:
         try:
+            self.growing.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.growing, mode, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise self._failed(error) from error
@@ -153,14 +154,12 @@ class RowLog:
         self._file.seek(length)
 
     def _try_place(self) -> None:
-        """Open the file for writing as it is, so that what cannot be written is told before long work."""
-        new = not os.path.lexists(self.growing)
-        try:
-            open(self.growing, "ab").close()
-        except OSError as error:
-            raise self._failed(error) from error
-        if new:
-            self.growing.unlink()
+        """Open a file that is there as it is, so that what cannot be written is told before long work."""
+        if os.path.lexists(self.growing):
+            try:
+                open(self.growing, "ab").close()
+            except OSError as error:
+                raise self._failed(error) from error
 
     def _is_complete(self, video: str) -> bool:
         """Whether there is a table with rows; they must be of this video and have these columns."""
