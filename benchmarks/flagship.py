@@ -38,7 +38,7 @@ from mien.lab.batches import divide
 from mien.lab.callbacks import moving_average
 from mien.lab.exported import open_trained, sample
 from mien.lab.module import Classifier, cosine
-from mien.lab.runs import Predicting, training
+from mien.lab.runs import Predicting, training, trial_notes
 from mien.lab.saved import Saved, save_trained
 from mien.lab.training import begin_with
 from mien.measuring import metrics
@@ -188,8 +188,7 @@ class Learner:
         known = joined(seen, *(trained.learned for trained in [*teachers, *self.elders]))
         trainings = [*(text for elder in self.elders for text in elder.trainings),
                      training(network.recipe, teachers, faces.limit)]  # fmt: skip
-        notes = [f"TRIAL: trained on {faces.limit:.1%} of the rows (--limit)."] * (faces.limit < 1)
-        done = Predicting(network, out, notes, trainings, faces.divided.checksum, known)
+        done = Predicting(network, out, trial_notes(faces.limit), trainings, faces.divided.checksum, known)
         save_trained(done, out / f"{self.name}.json", half=True)
         (out / f"{self.name}-history.json").write_text(json.dumps(self.history, indent=1), encoding="utf-8")
 

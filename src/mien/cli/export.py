@@ -109,18 +109,17 @@ def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
     files = [source for source in sources if source.suffix in (".onnx", ".json")]
     if files and checkpoint != "best":
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; {files[0]} holds one network alone")
-    if len(sources) > 1 and form is not Form.ONNX:
-        raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
-    if pairs := [source for source in sources if source.suffix == ".json" and len(sources) > 1]:
-        raise InputError(f"an ensemble is made of .onnx files, but {pairs[0]} is a saved pair; export it first")
     if len(sources) > 1:
-        return
-    if sources[0].suffix == ".onnx" and form is not Form.INT8:
+        if form is not Form.ONNX:
+            raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
+        if pairs := [source for source in sources if source.suffix == ".json"]:
+            raise InputError(f"an ensemble is made of .onnx files, but {pairs[0]} is a saved pair; export it first")
+    elif sources[0].suffix == ".onnx" and form is not Form.INT8:
         raise InputError(
             f"{sources[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "
             "ensemble, and everything else starts from a run folder or a saved pair"
         )
-    if sources[0].suffix == ".json" and form is Form.PAIR:
+    elif sources[0].suffix == ".json" and form is Form.PAIR:
         raise InputError(f"{sources[0]} is such a pair already; --form onnx or int8 makes a model of it")
 
 

@@ -100,8 +100,7 @@ class Run(Predicting):
             return float(record["options"]["limit"]), list(map(str, record.get("trainings", []))), data, learned
 
         limit, trainings, data, learned = self._record("environment.json", known)
-        notes = [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
-        super().__init__(classifier, file, notes, trainings, data, learned)
+        super().__init__(classifier, file, trial_notes(limit), trainings, data, learned)
 
     def history(self) -> list[dict[str, float]]:
         """One row an epoch: epoch, lr, train_loss, train_accuracy, val_loss, val_accuracy.
@@ -129,6 +128,11 @@ class Run(Predicting):
             raise FileError(f"cannot read {path}: {error.strerror}; a run folder has to be whole") from error
         except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise Damaged(f"{path} is damaged ({error!r}); put a copy in its place, or train again") from error
+
+
+def trial_notes(limit: float) -> list[str]:
+    """What must be said of a network that saw this share of the rows: nothing where it saw all."""
+    return [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
 
 
 def training(recipe: Recipe, teachers: Sequence[Predicting] = (), limit: float = 1.0) -> str:
