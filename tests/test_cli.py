@@ -36,6 +36,10 @@ def test_read_prints_a_table(collins: Path, hopper: Path) -> None:
     assert "happy" in lines[1]
     assert lines[1].startswith("eileen-collins.jpg")
     assert lines[2].startswith("grace-hopper.jpg")
+    (face,) = json.loads(mien("read", "--json", hopper).stdout)["faces"]
+    first, second = sorted(face["probabilities"], key=face["probabilities"].get, reverse=True)[:2]
+    share = f"{face['probabilities'][second]:.0%}"
+    assert re.search(rf" {first} +{face['confidence']:.0%} +{second} {share} ", lines[2])
     assert done.stderr == ""
 
 
@@ -425,6 +429,7 @@ def test_corrupt_is_a_table_and_a_plot(small_csv: Path, tmp_path: Path) -> None:
     done = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--plots", tmp_path / "plots")
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^\| jpeg \| \d+ \(quality\) \|", done.stdout, re.MULTILINE)) == 5
+    assert "the model's own threshold" in done.stdout
     assert (tmp_path / "plots" / "robustness.png").stat().st_size > 10_000
     (tmp_path / "p.csv").write_text("")
     refused = mien("evaluate", tmp_path / "p.csv", "--data", small_csv, "--corrupt")

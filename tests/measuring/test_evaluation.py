@@ -47,6 +47,15 @@ def test_report_has_views_and_twins(small_faces: FaceSet) -> None:
     assert any("selection score" in note for note in report.notes)
 
 
+def test_where_all_are_twins_nothing_is_left_without_them(small_faces: FaceSet) -> None:
+    public = small_faces.splits == "PublicTest"
+    twins = public.copy()
+    twins[public] = small_faces.split("PublicTest").twins_in(small_faces, "Training")
+    report = evaluate(Bars(), small_faces.take(~public | twins), "PublicTest")
+    assert list(report.scores) == ["single view, all", "with mirror, all"]
+    assert (report.twins, report.twin_share) == (7, 1)
+
+
 @pytest.mark.parametrize(
     ("protocol", "note"),
     [

@@ -42,6 +42,8 @@ def test_calibration_error_by_hand() -> None:
     labels = np.array([0] * 9 + [1] + [0] * 3 + [1] * 7)  # 90 % sure: 9 of 10 right; 60 % sure: 3 of 10 right
     assert metrics.calibration_error(probabilities, labels) == pytest.approx(0.5 * 0 + 0.5 * 0.3)
     assert metrics.reliability(probabilities, labels)[:, 0].sum() == 20
+    surer = np.array([[0.9, 0.1]] * 10 + [[0.97, 0.03]] * 10)  # of the last two bins, one is not sure enough
+    assert metrics.calibration_error(surer, np.repeat([0, 1], [15, 5])) == pytest.approx(0.5 * 0.1 + 0.5 * 0.47)
 
 
 def test_calibration_error_as_torchmetrics_has_it() -> None:
@@ -49,7 +51,8 @@ def test_calibration_error_as_torchmetrics_has_it() -> None:
     torch = pytest.importorskip("torch")
     generator = np.random.default_rng(0)
     probabilities = metrics.softmax(generator.normal(size=(500, 7)) * 2)
-    labels = generator.integers(0, 7, 500)
+    # too sure in some bins and not sure enough in others, so that it matters which bin a row is in
+    labels = np.where(generator.random(500) < 0.6, probabilities.argmax(1), generator.integers(0, 7, 500))
     theirs = torchmetrics.multiclass_calibration_error(
         torch.from_numpy(probabilities), torch.from_numpy(labels), 7, n_bins=15
     )

@@ -43,6 +43,12 @@ def test_every_corruption_at_every_strength_is_what_its_images_score(
         assert point.coverage == pytest.approx((answers.max(1) >= 0.7).mean())
 
 
+def test_noise_is_drawn_by_the_seed(measured: Robustness, small_faces: FaceSet) -> None:
+    other = evaluate_corrupted(Bars(), small_faces, "PublicTest", threshold=0.7, seed=1)
+    assert measured.points["noise"] != other.points["noise"]
+    assert measured.points["jpeg"] == other.points["jpeg"]
+
+
 def test_what_is_lost_shows(measured: Robustness) -> None:
     assert measured.clean.accuracy == measured.clean.coverage == 1
     assert measured.points["shift"][12].accuracy < 0.6  # the bar's place tells the label
