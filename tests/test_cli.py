@@ -239,7 +239,8 @@ def test_a_place_that_cannot_be_written_to_is_told_before_any_work(arguments: li
     assert re.fullmatch(r"mien: cannot write file/\S+: .*\n", done.stderr)
 
 
-def test_read_keeps_what_it_has_when_it_is_stopped(collins: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_read_keeps_what_it_has_when_it_is_stopped(how: signal.Signals, collins: Path, tmp_path: Path) -> None:
     for number in range(500):
         (tmp_path / f"{number:03}.jpg").symlink_to(collins)
     command = [sys.executable, "-m", "mien", "read", str(tmp_path), "--json", "--csv", str(tmp_path / "rows.csv")]
@@ -247,12 +248,20 @@ def test_read_keeps_what_it_has_when_it_is_stopped(collins: Path, tmp_path: Path
         assert process.stdout is not None
         assert process.stderr is not None
         first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         told = [first, *process.stdout]
         assert re.fullmatch(rf"mien: interrupted: {len(told)} of 500 photos were read.*\n", process.stderr.read())
-    assert process.returncode == 130
+    assert process.returncode == 128 + how
     with open(tmp_path / "rows.csv", newline="") as file:
         assert [row["source"] for row in csv.DictReader(file)] == [json.loads(line)["source"] for line in told]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is played by Linux's /dev/full")
+def test_read_keeps_its_table_when_nothing_can_be_printed(collins: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mien", "read", str(collins), "--csv", str(tmp_path / "rows.csv")]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL, check=False).returncode == 1
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell that closes standard output")

@@ -1,5 +1,6 @@
 """Any image file becomes upright RGB pixels, or says in one sentence why not."""
 
+import math
 import os
 import struct
 import warnings
@@ -193,6 +194,13 @@ def test_every_orientation_comes_out_upright(form: str, orientation: int) -> Non
 
 def test_broken_exif_does_not_spoil_a_sound_picture() -> None:
     content = file_of(COLOURS, "JPEG", exif=b"Exif\0\0" + b"II*\0" + b"\xff" * 40)
+    assert open_image(content).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e300])
+def test_an_orientation_that_is_no_number_is_none(value: float) -> None:
+    entry = struct.pack("<HHHIII", 1, 0x112, 12, 1, 26, 0) + struct.pack("<d", value)
+    content = file_of(COLOURS, "JPEG", exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry, quality=95)
     assert open_image(content).shape == (24, 32, 3)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -225,6 +226,37 @@ def test_ctrl_c_is_one_line_and_no_loss(tmp_path: Path) -> None:
     kept = f"mien: stopped; every whole shard is kept in {tmp_path / 'out'}"
     assert errors.splitlines() == [f"{kept}; to go on, give the same command again"]
     assert 0 < len(rows_of(tmp_path / "out")) < 50
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a matter of POSIX signals")
+@pytest.mark.parametrize("moment", [0.7, 1.1, 1.6])
+def test_ctrl_c_while_processes_begin_is_one_line(moment: float, tmp_path: Path) -> None:
+    process = start(folder_of(tmp_path / "in", 60), tmp_path / "out")
+    while not (tmp_path / "out" / "plan.parquet").exists() and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(moment - 0.7)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert len(errors.splitlines()) == 1
+    assert "to go on, give the same command again" in errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a matter of POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_storage_that_never_answers_is_not_waited_for(how: signal.Signals, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        (tmp_path / "list.txt").write_text(f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg\n")
+        process = start(tmp_path / "list.txt", tmp_path / "out")
+        asked, _ = silent.accept()
+        process.send_signal(how)
+        begun = time.monotonic()
+        process.communicate(timeout=60)
+        asked.close()
+    assert process.returncode == 128 + how
+    assert time.monotonic() - begun < 30  # 5 s, on a machine that is busy with nothing else
 
 
 def start(photos: Path, out: Path) -> subprocess.Popen[str]:

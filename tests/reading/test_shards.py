@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import ImageFile
@@ -119,6 +120,21 @@ def test_a_lack_of_memory_costs_no_image(tmp_path: Path, monkeypatch: pytest.Mon
             labeller.label(0)
     assert plan.missing() == [0]
     assert labeller.label(0).images == 4
+
+
+def test_what_no_reader_should_raise_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder_of(tmp_path / "in", 4)
+
+    def odd(content: str | bytes) -> np.ndarray:
+        if str(content).endswith("001.jpg"):
+            raise ZeroDivisionError("by a reader")
+        return open_image(content)
+
+    monkeypatch.setattr("mien.reading.shards.open_image", odd)
+    counts = Labeller(plan_of(source, tmp_path / "out")).label(0)
+    assert counts.images == 3
+    (failure,) = counts.failures
+    assert str(failure) == f"{source / '001.jpg'} cannot be read: ZeroDivisionError: by a reader"
 
 
 def test_the_file_names_its_model(tmp_path: Path) -> None:

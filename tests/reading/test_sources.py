@@ -238,6 +238,63 @@ def test_hidden_members_are_passed_over_as_hidden_files_are(tmp_path: Path) -> N
     assert names(path) == [f"{path}/./a/0.jpg", f"{path}/../1.jpg"]
 
 
+def test_links_in_an_archive_are_told(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, kind in (("hard.jpg", tarfile.LNKTYPE), ("soft.jpg", tarfile.SYMTYPE), ("soft.txt", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "1.jpg"
+            archive.addfile(member)
+    hard, soft = list_source(str(tmp_path / "a.tar"))
+    assert hard.source.endswith("a.tar/hard.jpg")
+    assert "hard.jpg is a link, which is not followed" in (hard.problem or "")
+    assert "soft.jpg is a link" in (soft.problem or "")
+
+
+def test_what_is_packed_or_of_a_telephone_is_not_passed_over(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.tar.gz", "c.zip", "d.heic", "e.txt"):
+        (tmp_path / name).touch()
+    items = list(list_source(str(tmp_path)))
+    assert [Path(item.path).name for item in items] == ["a.jpg", "b.tar.gz", "c.zip", "d.heic"]
+    assert all("is compressed" in (item.problem or "") for item in items[1:3])
+
+
+def test_a_url_of_this_machine_is_a_path(mixed: Path) -> None:
+    assert names(f"file://{mixed.absolute()}") == names(mixed.absolute())
+    Path("list.txt").write_text(f"file://{mixed.absolute()}/z.jpg\n")
+    assert names("list.txt") == [str(mixed.absolute() / "z.jpg")]
+
+
+def test_a_url_that_cannot_be_opened_costs_no_other(mixed: Path) -> None:
+    Path("list.txt").write_text("in/a.PNG\nzip://a.png::in/a.PNG\nftp://127.0.0.1:9/a.png\nin/z.jpg\n")
+    items = list(list_source("list.txt"))
+    read = [attempt(item, source) for item, source in read_items(items, "") if not isinstance(source, MienError)]
+    assert [isinstance(one, FileError) for one in read] == [False, True, True, False]
+    assert "cannot read zip://a.png::in/a.PNG" in str(read[1])
+    assert "cannot read ftp://127.0.0.1:9/a.png: Connection refused" in str(read[2])
+
+
+def attempt(item: Item, source: str | bytes) -> str | bytes | MienError:
+    try:
+        return fetch(item, source)
+    except MienError as error:
+        return error
+
+
+def test_a_server_that_gives_whole_files_alone_is_told(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/in/b.tar", (mixed / "b.tar").read_bytes())
+    first, _ = list_source("memory://in/b.tar")
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda self, path, **_: (mixed / "b.tar").read_bytes())
+    with pytest.raises(FileError, match=r"b.tar/x/1.jpg: its server gives whole files alone; download memory://in/b.tar"):
+        fetch(first, first.path)
+
+
+def test_a_list_in_utf_16_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg\n", encoding="utf-16")
+    with pytest.raises(Damaged, match="list.txt is a text in UTF-16, expected UTF-8"):
+        names(tmp_path / "list.txt")
+
+
 def test_rows_across_row_groups(tmp_path: Path) -> None:
     values = [f"image {k}".encode() for k in range(100)] + [None]
     structs = pa.array([{"bytes": value, "path": "x"} for value in values])
@@ -253,7 +310,7 @@ def test_rows_across_row_groups(tmp_path: Path) -> None:
     ("table", "column", "message"),
     [
         ({"source": ["a.jpg"], "label": [1]}, "", "has no image column: .* it has source (string), label (int64)"),
-        ({"one": [b"1"], "two": [b"2"]}, "", "has several image columns; name one: .*one (binary), two (binary)"),
+        ({"one": [b"1"], "two": [b"2"]}, "", "has several image columns; name one \\(--column\\): .*one (binary), two (binary)"),
         ({"one": [b"1"]}, "two", "has no column 'two' with images"),
     ],
 )

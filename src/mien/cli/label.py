@@ -105,6 +105,8 @@ def _show(summary: "Summary", folder: Path) -> None:
         f"uncertain {summary.uncertain_share:.1%} of the faces, no face in {summary.no_face_share:.1%} of the images, "
         f"{summary.failures:,} failures"
     )
+    if summary.unfinished:
+        out.print(f"{len(summary.unfinished):,} shards are unfinished; give the same command again")
     if summary.labelled_now:
         speed = summary.labelled_now / summary.seconds
         out.print(f"{summary.labelled_now:,} images in {summary.seconds:,.1f} s, {speed:,.1f} a second")

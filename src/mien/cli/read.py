@@ -41,13 +41,9 @@ def read(
     from mien.reading.bulk import find_photos, read_photos
     from mien.reading.faces import CenterFace
     from mien.reading.recognizer import load_model
-    from mien.reading.tables import check_form, columns_for, write_table
-    from mien.storage import need_writable
+    from mien.reading.tables import columns_for, write_table
 
-    tables = {file: suffix for file, suffix in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
-    for file, suffix in tables.items():
-        check_form(file, suffix)
-    need_writable(*tables)
+    tables = _need_tables(csv, parquet)
     found = find_photos(paths, skip=[folder for folder in (draw, explain) if folder is not None])
     recognizer = load_model(model, views=views)
     recognizer.detector = CenterFace(side=size or None, min_score=min_score)
@@ -62,24 +58,37 @@ def read(
             make(photo, image, recognizer, partial(_free_name, folder, taken))
 
     told = _Told(as_json, Counter(path.name for path in found if isinstance(path, Path)))
-    interrupted = False
+    ended: BaseException | None = None
     try:
         for result in progress(read_photos(found, recognizer, keep=keep), len(found), "reading"):
             told.add(result)
-    except KeyboardInterrupt:
-        interrupted = True
-    if told.table.row_count:
-        out.print(told.table)
+    except BaseException as error:  # noqa: BLE001  # a signal, a pipe that nobody reads: what was read is kept
+        ended = error
     for file in tables if told.rows else ():  # else an older table stays
         write_table(file, told.rows, columns_for(recognizer.labels))
+    if ended is not None and not isinstance(ended, KeyboardInterrupt | SystemExit):
+        raise ended
+    if told.table.row_count:
+        out.print(told.table)
     for folder, _, what in pictures:
         if not as_json and any(path.parent == real_path(folder) for path in taken - photos):
             out.print(Text(f"{what}: {folder}"))
-    if interrupted:
+    if ended is not None:
         fail(f"interrupted: {told.count:,} of {len(found):,} photos were read, and what is written tells of them alone")
-        raise typer.Exit(130)
+        raise ended
     if told.failures:
         raise typer.Exit(1)
+
+
+def _need_tables(csv: Path | None, parquet: Path | None) -> list[Path]:
+    from mien.reading.tables import check_form
+    from mien.storage import need_writable
+
+    tables = {file: suffix for file, suffix in ((csv, ".csv"), (parquet, ".parquet")) if file is not None}
+    for file, suffix in tables.items():
+        check_form(file, suffix)
+    need_writable(*tables)
+    return list(tables)
 
 
 class _Told:

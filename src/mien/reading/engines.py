@@ -6,8 +6,10 @@ images, models or files.
 
 import logging
 import os
+import signal
 import socket
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -26,7 +28,7 @@ from mien.reading.runtime import cores
 from mien.reading.shards import Labeller, Stopped, Unreachable
 
 _TRIES = 2  # times that a shard is begun; the process of one that needs more is killed by what the shard holds
-_PATIENCE_S = 5.0  # for a Ray cluster's address to answer
+_PATIENCE_S = 5.0  # for a Ray cluster's address to answer, or a process to end
 _CRASH = "crash"  # of an actor's rows: an error that is none of ours
 _STORE = 100 << 20  # bytes of Ray's object store: nothing but numbers goes through it
 
@@ -82,7 +84,8 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
     running: dict[Future[str | None], tuple[ProcessPoolExecutor, BaseProcess | None, int, int]] = {}
 
     def begin(executor: ProcessPoolExecutor, shard: int, tries: int) -> None:
-        future = _submitted(executor, shard)
+        with _deaf():  # Ctrl-C reaches all processes; a new one inherits that it is ignored
+            future = _submitted(executor, shard)
         process = next(iter((executor._processes or {}).values()), None)
         running[future] = executor, process, shard, tries
 
@@ -116,8 +119,27 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
                 yield Done(shard, problem, final=not again)
     finally:
         stop.set()
+        processes = [process for executor in pools for process in (executor._processes or {}).values()]
         for executor in pools:
-            executor.shutdown(cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
+        last = time.monotonic() + _PATIENCE_S
+        for process in processes:
+            process.join(max(0.0, last - time.monotonic()))
+            if process.is_alive():  # it waits for a storage that does not answer; files are there whole or not at all
+                process.kill()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C is not heard meanwhile. Only the main thread hears it at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_local() -> None:
@@ -156,12 +178,10 @@ _worker: dict[str, Any] = {}  # of a worker process: its plan and what it has lo
 
 
 def _start_worker(plan: Plan, stop: Any) -> None:
-    import signal
-
     import cv2
 
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one stops the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker.update(plan=plan, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -302,11 +322,15 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
         options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE}
     else:  # of a cluster on this machine that was started in another environment
         options |= {"runtime_env": {"env_vars": {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}}}
+    ended = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
     try:
         ray.init(address or "local", **options)
     except Exception as error:  # Ray raises bare ones
         what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
         raise FileError(f"cannot {what}: {error}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ended)
     try:
         yield
     finally:

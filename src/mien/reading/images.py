@@ -59,11 +59,12 @@ FORMATS = {
 """Suffixes that count as images in a folder, and Pillow's name of each format. No other format is opened, whatever
 a file's name: some of Pillow's readers start other programs."""
 
-_UNREAD = {".heic", ".heif"}
-"""Suffixes that count as images too, so that nobody thinks that photos of a telephone were read."""
+UNREAD = (".heic", ".heif")
+"""Suffixes that count as images in a folder too, so that nobody thinks that photos of a telephone were read."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, those that have a length, and the end
-_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, struct.error)
+_BROKEN = (OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, EOFError, ArithmeticError,
+           struct.error)  # fmt: skip
 """What Pillow's readers raise for damaged content: the first four for 30,000 files of all formats, cut off or with
 bytes flipped; the others because Pillow itself expects them from its readers."""
 
@@ -178,7 +179,7 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
         what = "is no image of a known format, or its head is damaged" if file.read(1) else "is empty"
         known = ", ".join(dict.fromkeys(FORMATS.values()))
         advice = "; videos are read by mien watch" if (guess_type(name)[0] or "").startswith("video/") else ""
-        advice = "; save HEIC photos as JPEG first" if Path(name).suffix.lower() in _UNREAD else advice
+        advice = "; save HEIC photos as JPEG first" if Path(name).suffix.lower() in UNREAD else advice
         raise NotAnImage(f"{name} {what}; expected one of {known}{advice}") from error
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, MOST_PIXELS)
@@ -192,8 +193,9 @@ def _check_scans(image: Image.Image, file: BufferedReader | BytesIO, name: str) 
     if image.format not in {"JPEG", "MPO"}:
         return 0
     before = file.tell()
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    content = file.read(1 << 28)  # more than any picture has
+    content = file.read(min(size, 1 << 28))  # more than any picture has
     file.seek(before)
     scans, place = 0, 2
     while (marker := _MARKER.search(content, place)) and marker[0] != b"\xff\xd9":
@@ -405,7 +407,7 @@ def _images_inside(
         for link in sorted(links):
             refuse(f"{link} is a link to a folder, which is not followed; name that folder itself")
         visible = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in visible if path.suffix.lower() in FORMATS.keys() | _UNREAD]
+        found += [path for path in visible if path.suffix.lower() in (*FORMATS, *UNREAD)]
     return sorted(found)
 
 

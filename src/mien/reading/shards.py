@@ -204,6 +204,12 @@ def _decode(item: Item, source: str | bytes | MienError) -> UInt8[np.ndarray, "H
         return source if isinstance(source, MienError) else open_image(fetch(item, source))
     except MienError as error:
         return error
+    except MemoryError as error:
+        problem = FileError(f"cannot read {item.source}: there is not enough memory")
+        problem.__cause__ = error
+        return problem
+    except Exception as error:  # noqa: BLE001  # one image in millions must not end them all, whatever a reader raises
+        return Damaged(f"{item.source} cannot be read: {type(error).__name__}: {error}")
 
 
 def _is_lost(item: Item, image: UInt8[np.ndarray, "H W 3"] | MienError) -> bool:

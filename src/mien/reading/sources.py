@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
-from mien.reading.images import FORMATS
+from mien.reading.images import FORMATS, UNREAD
 from mien.storage import need_file
 
 ARCHIVE, TABLE, LISTS = ".tar", ".parquet", (".txt", ".lst", ".list")
@@ -24,6 +24,8 @@ ARCHIVE, TABLE, LISTS = ".tar", ".parquet", (".txt", ".lst", ".list")
 
 RESULTS = {"manifest.json", "plan.parquet"}
 """What a folder of results holds: it is no source, though tables lie in it."""
+
+_PACKED = re.compile(r"\.(tgz|tar\.\w+|zip|7z|rar)$")  # archives of which no member can be read alone
 
 _ROWS = 32  # of a table, encoded images that are held at once
 
@@ -77,9 +79,12 @@ def list_source(source: str, *, column: str = "", skip: str = "") -> Iterator[It
             "expected a folder, pattern, list, archive, table or image, but got an empty name; is a shell variable "
             "unset? The current folder is ."
         )
+    source = _plain(source)
     source = source if is_url(source) else str(Path(source))
     fs, root = _filesystem(source)
     if _asked(source, fs.isdir, root):
+        if "::" in source and is_url(source):
+            raise InputError(f"{source} is a folder inside another file, whose images cannot be named; unpack it first")
         found = _images_inside(source, column, skip)
         nothing = f"there are no images in {source}; expected files named {', '.join((*FORMATS, ARCHIVE, TABLE))}"
     elif not _asked(source, fs.exists, root) and glob.has_magic(source):
@@ -125,7 +130,15 @@ def fetch(item: Item, source: str | bytes) -> str | bytes:
     fs, path = _filesystem(item.path)
     end = None if item.offset is None or item.size is None else item.offset + item.size
     with _told(item.path):
-        return bytes(fs.cat_file(path, start=item.offset, end=end))
+        content = bytes(fs.cat_file(path, start=item.offset, end=end))
+    if end is not None and len(content) > end - (item.offset or 0):
+        raise FileError(f"cannot read {item.source}: its server gives whole files alone; download {item.path} first")
+    return content
+
+
+def _plain(source: str) -> str:
+    """A URL of a file of this machine as its path."""
+    return source.removeprefix("file://").removeprefix("local://")
 
 
 def is_url(source: str) -> bool:
@@ -146,12 +159,13 @@ def _filesystem(path: str) -> tuple[Any, str]:
         raise MissingExtra.of("label", "listing and opening sources") from error
     if not is_url(path):
         return LocalFileSystem(), os.path.abspath(path)
-    try:
-        fs, name = url_to_fs(path)
-    except ImportError as error:
-        raise MissingExtra(f"{path} needs a driver that is not installed: {error}") from error
-    except ValueError as error:
-        raise InputError(f"expected a path, or a URL that fsspec opens, but got {path}: {error}") from error
+    with _told(path):  # some connect at once
+        try:
+            fs, name = url_to_fs(path)
+        except ImportError as error:
+            raise MissingExtra(f"{path} needs a driver that is not installed: {error}") from error
+        except ValueError as error:
+            raise InputError(f"expected a path, or a URL that fsspec opens, but got {path}: {error}") from error
     return fs, name
 
 
@@ -163,7 +177,8 @@ def _told(path: str, raised: type[Exception] = Exception) -> Iterator[None]:
     except MienError:
         raise
     except (raised, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        missing = "there is no such file" if isinstance(error, FileNotFoundError) else ""
+        reason = getattr(error, "strerror", None) or missing or str(error) or type(error).__name__
         raise FileError(f"cannot read {path}: {reason}") from error
 
 
@@ -189,7 +204,7 @@ def _images_of(path: str, size: int | None, column: str) -> Iterator[Item]:
         yield from _members(path)
     elif _suffix(path) == TABLE:
         yield from _numbered(path, column)
-    elif re.search(r"\.(tgz|tar\.\w+)$", path.lower()):
+    elif _PACKED.search(path.lower()):
         raise InputError(f"{path} is compressed, so no image in it can be read alone; unpack it to a plain .tar first")
     else:
         yield Item(path, size=size)
@@ -231,7 +246,7 @@ def _images_inside(folder: str, column: str, skip: str) -> Iterator[Item]:
     for path, info in _walk(folder, None, skip):
         if isinstance(info, MienError):
             yield Item(path, problem=str(info))
-        elif _suffix(path) in {*FORMATS, ARCHIVE, TABLE}:
+        elif _suffix(path) in {*FORMATS, *UNREAD, ARCHIVE, TABLE} or _PACKED.search(path.lower()):
             yield from _kept(path, info["size"], column)
 
 
@@ -272,7 +287,9 @@ def _listed(path: str, column: str) -> Iterator[Item]:
     with _opened(path) as file:
         for number, line in enumerate(file):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line  # the mark that Windows puts first
-            if name := os.fsdecode(line.strip(b"\r\n")):
+            if number == 0 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise Damaged(f"{path} is a text in UTF-16, expected UTF-8; save it anew")
+            if name := _plain(os.fsdecode(line.strip(b"\r\n"))):
                 yield from _kept(name, None, column)
 
 
@@ -287,8 +304,13 @@ def _members(path: str) -> Iterator[Item]:
             try:
                 for member in _heads(archive, file):
                     hidden = any(part.startswith(".") for part in member.name.split("/") if part not in {".", ".."})
-                    if member.isreg() and _suffix(member.name) in FORMATS and not hidden:
+                    if hidden or _suffix(member.name) not in (*FORMATS, *UNREAD):
+                        continue
+                    if member.isreg():
                         yield Item(path, f"/{member.name}", member.offset_data, member.size)
+                    elif member.islnk() or member.issym():
+                        text = f"{path}/{member.name} is a link, which is not followed; pack files in place of links"
+                        yield Item(path, f"/{member.name}", problem=text)
             except tarfile.TarError as error:
                 text = f"{path} is damaged at byte {archive.offset:,}, and what follows is lost: {error}"
                 yield Item(path, problem=text)
@@ -368,10 +390,10 @@ def _image_column(path: str, schema: Any, wanted: str) -> str:
     if chosen in able:
         return chosen
     has = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    missing = f"column {wanted!r} with images" if wanted else "image column"
+    missing = f"no column {wanted!r} with images" if wanted else "no image column"
+    missing = "several image columns; name one (--column)" if able and not wanted else missing
     raise InputError(
-        f"{path} has {'several image columns; name one' if able and not wanted else f'no {missing}'}: expected bytes "
-        f"(or a struct with bytes) of encoded images, and it has {has}"
+        f"{path} has {missing}: expected bytes (or a struct with bytes) of encoded images, and it has {has}"
     )
 
 
