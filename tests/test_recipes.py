@@ -50,7 +50,7 @@ def test_override() -> None:
         ({"epoch": "5"}, NotFound, "did you mean 'epochs'"),  # a slip
         ({"optimizer.rate": "5"}, NotFound, "known: lr"),  # a nested slip
         ({"epochs": "many"}, InputError, "epochs takes int"),  # another type
-        ({"optimizer": "sgd"}, InputError, "Recipe.optimizer takes Adam or SGD, but got 'sgd'"),  # a block as text
+        ({"optimizer": "sgd"}, InputError, "takes Adam or SGD or Muon, but got 'sgd'"),  # a block as text
         ({"loss": "foo"}, InputError, "loss takes one of cross_entropy, binary_cross_entropy, but got 'foo'"),
         ({"keep": "foo"}, InputError, "keep takes one of loss, accuracy"),
         ({"protocol.held_out": "first"}, InputError, "Protocol.held_out takes one of last, random"),

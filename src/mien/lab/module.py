@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
@@ -17,10 +18,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mien.errors import InputError, NotFound, TrainingDiverged
 from mien.expressions import EXPRESSIONS, FERPLUS, answers
-from mien.lab import keras_defaults
+from mien.lab import keras_defaults, muon
 from mien.lab.augment import augmentation, degradation, mix
 from mien.lab.networks import NETWORKS
-from mien.recipes import SGD, Adam, Constant, Cosine, Plateau, Recipe
+from mien.recipes import SGD, Adam, Constant, Cosine, Muon, Plateau, Recipe
 
 LONGEST_WARMUP = 10  # the steps of a run over those of its warm-up, at least: a trial of an epoch must learn too
 CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
@@ -214,6 +215,8 @@ class Classifier(L.LightningModule):
             case SGD(lr=lr, momentum=momentum, weight_decay=weight_decay):
                 groups = decay_groups(self.network, weight_decay)
                 optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+            case Muon() as rule:
+                optimizer = muon.Muon(self.network, **asdict(rule))
         match recipe.schedule:
             case Plateau(factor=factor, patience=patience):
                 self.plateau = keras_defaults.plateau(optimizer, factor, patience)
