@@ -125,6 +125,18 @@ def test_a_publictest_that_was_learned_from_does_not_calibrate(small_faces: Face
     assert "PublicTest" not in card.scores
 
 
+def test_faces_that_were_learned_in_an_earlier_training_do_not_calibrate(run: Path, tmp_path: Path) -> None:
+    """The recipe alone does not tell: its Training may have been called otherwise."""
+    from conftest import bars
+
+    images, labels = bars(84)
+    splits = np.array(["PublicTest"] * 56 + ["Training"] * 28)
+    faces = FaceSet(images, labels, splits, np.arange(84), None, "1" * 64, "other.csv")
+    with pytest.raises(InputError, match="about 100% of the faces of PublicTest are among those that mien-small"):
+        export(run, tmp_path / "model.onnx", faces=faces)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_second_head_stays_behind(run: Path, tmp_path: Path) -> None:
     graph = onnx.load(export(run, tmp_path / "model.onnx")).graph
     assert not any(17 in tensor.dims for tensor in graph.initializer)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from lightning.pytorch.callbacks import Callback
 from mien.errors import Damaged, FileError, InputError, NotFound, TrainingDiverged
 from mien.expressions import Labels
 from mien.lab.batches import FaceData, divide
-from mien.lab.callbacks import moving_average
+from mien.lab.callbacks import WholeCheckpoints, moving_average
 from mien.lab.export import export
 from mien.lab.module import Classifier
 from mien.lab.networks import NETWORKS, residual_net
@@ -81,7 +82,15 @@ def test_it_learns(finished: Path) -> None:
 def test_best_and_last_are_the_averaged_network(finished: Path) -> None:
     best = Run(finished, "best").history()
     assert max(row["val_accuracy"] for row in best) == 1.0
-    assert Run(finished, "last").name == "mien-small"
+    last = Run(finished, "last")
+    assert last.name == "mien-small"
+    state = torch.load(last.file, weights_only=True)
+    averaged, trained = state["state_dict"], state["current_model_state"]
+    kernels = [name for name, value in averaged.items() if value.ndim == 4]
+    assert kernels
+    for name in kernels:
+        assert torch.equal(last.classifier.state_dict()[name], averaged[name])
+        assert not torch.equal(trained[name], averaged[name])
 
 
 def test_a_full_folder_is_not_overwritten(finished: Path, small_faces: FaceSet) -> None:
@@ -387,6 +396,44 @@ def claim(run: Path, score: float, *, checkpoint: str, folder: str) -> None:
     torch.save(state, last)
 
 
+def test_a_checkpoint_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"epoch": 1}, path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match=r"cannot write .*last.ckpt: No space left on device"):
+        WholeCheckpoints().save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_slurm_starts_nothing_again_by_itself(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would start lacks --resume; and the checkpoint of a stranger in the current folder is none of a run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(begun / "checkpoints" / "last.ckpt", "hpc_ckpt_1.ckpt")
+    for name in ("NTASKS", "JOB_ID", "NNODES", "NTASKS_PER_NODE"):
+        monkeypatch.setenv(f"SLURM_{name}", "1")
+    for name in ("PROCID", "LOCALID", "NODEID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    monkeypatch.setenv("SLURM_JOB_NAME", "night")
+    trainers = []
+    monkeypatch.setattr(L.Trainer, "fit", lambda self, *_, **__: trainers.append(self))
+    with pytest.raises(FileError, match="no checkpoint"):
+        train(quick(votes=0.0, drop_non_faces=False), labelled(), tmp_path / "run")
+    (trainer,) = trainers
+    assert trainer._accelerator_connector.cluster_environment.auto_requeue is False
+    assert trainer._checkpoint_connector._hpc_resume_path is None
+
+
+def test_a_run_is_resumed_with_its_precision(begun: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(begun, tmp_path / "run"))
+    with pytest.raises(InputError, match="begun with --precision 32; resume it with that"):
+        train(Run(run).recipe, labelled(), run, resume=True, options=TrainOptions(precision="bf16-mixed"))
+
+
 def test_a_run_that_was_copied_keeps_its_best_epoch(begun: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(begun, tmp_path / "run"))
     before = begun.resolve() / "checkpoints"
@@ -419,14 +466,18 @@ def test_a_checkpoint_has_nothing_deleted(begun: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a POSIX signal")
-def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(small_csv: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "devices"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
+def test_a_stop_keeps_the_run_and_says_how_to_go_on(
+    how: signal.Signals, devices: int, small_csv: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     command = cli("train", "mien-small-plain", "--data", small_csv, "--out", run, "--set", "batch=14", "--epochs", 500)
+    command += ["--devices", str(devices)]
     begun = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    begun.send_signal(signal.SIGINT)
+    begun.send_signal(how)
     _, said = begun.communicate(timeout=60)
     assert begun.returncode == 130
     assert said == f"mien: stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command\n"

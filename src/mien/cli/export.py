@@ -67,6 +67,8 @@ def export(
         raise InputError("--member takes one network out of one ensemble, as --form onnx and without --checkpoint")
     faces = None
     if form is Form.PAIR:
+        if output.resolve().parent == sources[0].resolve():
+            raise InputError(f"{output} would lie among the run's own records; name a place outside of {sources[0]}")
         if data is not None or name is not None:
             raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
         from mien.lab.saved import save

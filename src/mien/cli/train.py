@@ -49,6 +49,8 @@ def train(
     warnings.filterwarnings("ignore", module="lightning")
 
     changes = dict(_setting(text) for text in settings or ())
+    if epochs and "epochs" in changes:
+        raise InputError("--epochs and --set epochs name the same; give one of them")
     changes |= {"epochs": str(epochs)} if epochs else {}
     changes |= {"labels": labels} if labels else {}
     options = TrainOptions(
@@ -76,7 +78,7 @@ def train(
     try:
         fit(chosen, faces, run, **how, progress=err.is_terminal, begin=begin, report=report)
     except KeyboardInterrupt:
-        if is_first_process():
+        if is_first_process() and (run / "recipe.json").exists():
             fail(f"stopped; every whole epoch is kept in {run}; to go on, add --resume to the same command")
         raise typer.Exit(130) from None
     if not is_first_process():

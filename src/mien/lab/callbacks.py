@@ -1,12 +1,16 @@
 """What happens beside the training itself: history, checkpoints, the moving average, early stopping, a progress bar."""
 
 import csv
+import signal
+import threading
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import callbacks as lightning
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
@@ -48,6 +52,16 @@ def callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], No
     return found
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all: Lightning copies them from the folder for temporary files."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write one beside its place first; in memory before that, as torch calls a full disk a failure of its own."""
+        buffer = BytesIO()
+        torch.save(checkpoint, buffer)
+        write_whole(path, lambda file: file.write(buffer.getbuffer()), binary=True)
+
+
 class History(Callback):
     """One row an epoch, kept in the checkpoint too, so that a resumed run has its whole history."""
 
@@ -57,8 +71,13 @@ class History(Callback):
         self.begun = False  # all that was to be restored is restored
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From here on what fails is the training."""
+        """From here on what fails is the training, and SIGTERM is as Ctrl-C.
+
+        Lightning's own way with it has each process wait for the others, wherever they are.
+        """
         self.begun = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add this epoch's row and write the file whole."""

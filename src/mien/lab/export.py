@@ -27,6 +27,7 @@ from mien.measuring.evaluation import SELECTION_SPLIT, evaluate
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled
 from mien.measuring.robustness import KEPT_ACCURACY
+from mien.measuring.sketch import KNOWN, share_known
 from mien.reading.recognizer import SIDE, VIEWS, Card, Recognizer, probe_image
 from mien.recipes import HELD_OUT, Recipe
 from mien.storage import write_whole
@@ -175,12 +176,18 @@ def calibration_rows(card: Card, faces: FaceSet) -> tuple[FaceSet, str]:
 
     Raises:
         NotFound: There is neither.
-        InputError: The rows that chose are a share of other data than this.
+        InputError: The rows that chose are a share of other data than this, or it learned from those of PublicTest.
     """
     recipe = Recipe.from_json(card.recipe)
     apart = SELECTION_SPLIT in faces.splits and SELECTION_SPLIT not in recipe.protocol.train
     split = SELECTION_SPLIT if apart else recipe.protocol.chooser
     if split != HELD_OUT:
+        known = share_known(faces.images[faces.splits == split], card.learned)
+        if known is not None and known > KNOWN:  # by a teacher, or in a training that came before
+            raise InputError(
+                f"about {known:.0%} of the faces of {split} are among those that {card.name} or what it began with "
+                "learned from, and would make it too sure of itself; calibrate on faces that it has not seen"
+            )
         return faces, split
     if faces.checksum != card.data_sha256:
         raise InputError(

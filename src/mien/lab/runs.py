@@ -170,6 +170,8 @@ def load_checkpoint(path: Path) -> Classifier:
         state = torch.load(path, map_location="cpu", weights_only=True)
         module = Classifier(Recipe.from_json(state["recipe"]))
         module.load_state_dict(state["state_dict"])
+    except PermissionError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
     except BROKEN as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise Damaged(f"{path} is no checkpoint of this package, or a damaged one: {reason}") from error

@@ -19,6 +19,7 @@ import lightning as L
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -27,7 +28,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
 from mien.lab.batches import FaceData, divide
-from mien.lab.callbacks import EpochBar, History, callbacks
+from mien.lab.callbacks import EpochBar, History, WholeCheckpoints, callbacks
 from mien.lab.exported import check_trained, open_trained, sample
 from mien.lab.module import Classifier, check_recipe
 from mien.lab.networks import inherit
@@ -156,6 +157,8 @@ def train(
     if is_first_process():  # only now: what is refused above leaves no folder
         if resume:
             _check_same_run(out, record)
+        else:
+            _need_empty(out)  # again: another run may have begun meanwhile
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
         begin(spread)
@@ -173,7 +176,8 @@ def train(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it has Ctrl-C ignored from here on
         raise KeyboardInterrupt from None
     except BROKEN as error:
-        if not resume or any(callback.begun for callback in watching if isinstance(callback, History)):
+        begun = any(callback.begun for callback in watching if isinstance(callback, History))
+        if not resume or begun or isinstance(error, OSError | torch.OutOfMemoryError | torch.distributed.DistError):
             raise
         raise Damaged(f"{last} cannot be gone on from: {error!r}; {_instead_of(last)}") from error
     if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
@@ -264,8 +268,8 @@ def check_start(
         raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         raise FileError(f"{out} cannot be a run folder: {there} may not be read and written to; choose another")
-    if not resume and out.exists() and any(out.iterdir()) and is_first_process():
-        raise FileError(f"{out} is not empty; choose a new folder, or continue the run in it with --resume")
+    if not resume and is_first_process():
+        _need_empty(out)
     if resume and not (out / "recipe.json").exists():
         raise FileError(f"{out} holds no run to resume; start one without --resume")
     last = out / "checkpoints" / "last.ckpt"
@@ -278,6 +282,12 @@ def check_start(
             raise Damaged(f"{last} is missing")
     except Damaged as error:
         raise Damaged(f"{error}; {_instead_of(last)}") from error
+
+
+def _need_empty(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        advice = ", or continue the run in it with --resume" if (out / "recipe.json").exists() else ""
+        raise FileError(f"{out} is not empty; choose a new folder{advice}")
 
 
 def _check_known(
@@ -304,13 +314,17 @@ def _instead_of(last: Path) -> str:
 def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Callback]) -> L.Trainer:
     devices, nodes = places(options.devices, options.nodes)
     cuda = torch.cuda.is_available()
+    plugins: list[Any] = [WholeCheckpoints(), *([] if cuda else [WholeBatchNorms()])]
+    if SLURMEnvironment.detect():  # what it would requeue lacks --resume, and leaves a checkpoint where it stands
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
             devices=devices,
             num_nodes=nodes,
             sync_batchnorm=cuda,  # torch's, which refuses the CPU
-            plugins=[] if cuda else [WholeBatchNorms()],
+            plugins=plugins,
+            default_root_dir=out,
             precision=options.precision,
             callbacks=watching,
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
@@ -360,9 +374,12 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
         recipe = json.loads(Recipe.from_json((out / "recipe.json").read_text(encoding="utf-8")).to_json())
         before = parse_json((out / "environment.json").read_text(encoding="utf-8"))
         checksum, limit = before["data_sha256"], before["options"]["limit"]
+        precision = before["options"].get("precision", record["environment"]["options"]["precision"])
         teachers, name, elder = before.get("teachers", []), recipe["name"], before.get("start_from")
         differing = [key for key, value in record["recipe"].items() if recipe[key] != value and key != "summary"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise FileError(f"cannot read the records of the run in {out}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"the records of the run in {out} are damaged: {error}; start a new run") from error
     now = record["environment"]
     if name != record["recipe"]["name"]:
@@ -375,5 +392,7 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
         raise InputError(f"the run in {out} was begun with other weights (--start-from); name the same ones")
     if checksum != now["data_sha256"]:
         raise InputError(f"the run in {out} was begun with other data (sha-256 {checksum[:12]}...)")
+    if precision != now["options"]["precision"]:
+        raise InputError(f"the run in {out} was begun with --precision {precision}; resume it with that")
     if limit != now["options"]["limit"]:
         raise InputError(f"the run in {out} was begun with --limit {limit}; resume it with that")
