@@ -37,22 +37,19 @@ def data_import(
 
 
 def _need_outside(folder: Path | None, source: Path) -> None:
-    """Pictures and arrays within a folder of images would be taken for a part of it the next time, and arrays in a
-    folder around it for all that there is."""
+    """Pictures and arrays within a folder of images would be taken for a part of it the next time."""
     from mien.errors import InputError
 
-    if folder is None or not source.is_dir():
-        return
-    if folder.resolve().is_relative_to(source.resolve()):
+    if folder is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
-    if source.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{folder} holds the data set {source}, which would not be found in it any more; name another")
 
 
 def _need_apart(folder: Path | None, source: Path) -> None:
-    """A folder that holds arrays of ours is taken for these alone: other pairs in it would not be read any more."""
+    """A folder that holds arrays of ours is taken for these alone: nothing else in it would be read any more."""
     from mien.errors import InputError
 
+    if folder is not None and source.is_dir() and source.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder} holds the data set {source}, which would not be found in it any more; name another")
     ours = source.name == "images.npy" and all(source.with_name(f"{part}.npy").exists() for part in ("splits", "rows"))
     if folder is not None and source.suffix == ".npy" and not ours and folder.resolve() == source.resolve().parent:
         raise InputError(f"{folder} holds {source}, and would be read without it from then on; name another folder")

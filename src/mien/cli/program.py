@@ -68,8 +68,8 @@ def _leave(number: int, _: Any) -> None:
 
 def _need_whole(arguments: Sequence[str]) -> None:
     """Refuse an empty argument: as a path it would be the folder one stands in."""
-    if "" in arguments:
-        before = arguments[arguments.index("") - 1]
+    if "" in arguments[1:]:
+        before = arguments[arguments.index("", 1) - 1]
         raise InputError(f"the argument after {before!r} is empty, expected something there; is a variable not set?")
 
 
