@@ -15,9 +15,9 @@ from mien.storage import parse_json
 
 HELD_OUT = "held-out"
 
-# A number's interval stands in its annotation, a round bracket where the end is left out.
 _LARGEST = 3.4e38  # what a float of 32 bits holds
 
+# A number's interval stands in its annotation, a round bracket where the end is left out.
 Count = Annotated[int, "[0, inf)"]
 Positive = Annotated[float, "(0, inf)"]
 NotNegative = Annotated[float, "[0, inf)"]

@@ -410,8 +410,14 @@ def test_a_checkpoint_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_slurm_starts_nothing_again_by_itself(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it would start lacks --resume; and the checkpoint of a stranger in the current folder is none of a run."""
+@pytest.mark.parametrize("launcher", ["srun", "torchrun"])
+def test_slurm_starts_nothing_again_by_itself(
+    launcher: str, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it would start lacks --resume; and the checkpoint of a stranger in the current folder is none of a run.
+
+    Where torchrun has started the processes inside a job, it is torchrun that ranks them.
+    """
     monkeypatch.chdir(tmp_path)
     shutil.copy(begun / "checkpoints" / "last.ckpt", "hpc_ckpt_1.ckpt")
     for name in ("NTASKS", "JOB_ID", "NNODES", "NTASKS_PER_NODE"):
@@ -419,12 +425,21 @@ def test_slurm_starts_nothing_again_by_itself(begun: Path, tmp_path: Path, monke
     for name in ("PROCID", "LOCALID", "NODEID"):
         monkeypatch.setenv(f"SLURM_{name}", "0")
     monkeypatch.setenv("SLURM_JOB_NAME", "night")
+    if launcher == "torchrun":
+        variables = {"RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1,
+                     "TORCHELASTIC_RUN_ID": "night", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}  # fmt: skip
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
     trainers = []
     monkeypatch.setattr(L.Trainer, "fit", lambda self, *_, **__: trainers.append(self))
     with pytest.raises(FileError, match="no checkpoint"):
         train(quick(votes=0.0, drop_non_faces=False), labelled(), tmp_path / "run")
     (trainer,) = trainers
-    assert trainer._accelerator_connector.cluster_environment.auto_requeue is False
+    environment = trainer._accelerator_connector.cluster_environment
+    if launcher == "srun":
+        assert environment.auto_requeue is False
+    else:
+        assert type(environment).__name__ == "TorchElasticEnvironment"
     assert trainer._checkpoint_connector._hpc_resume_path is None
 
 

@@ -251,7 +251,7 @@ def test_links_in_an_archive_are_told(tmp_path: Path) -> None:
 
 
 def test_what_is_packed_or_of_a_telephone_is_not_passed_over(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.tar.gz", "c.zip", "d.heic", "e.txt"):
+    for name in ("a.jpg", "b.tar.gz", "b.tar.idx", "c.zip", "d.heic", "e.txt"):
         (tmp_path / name).touch()
     items = list(list_source(str(tmp_path)))
     assert [Path(item.path).name for item in items] == ["a.jpg", "b.tar.gz", "c.zip", "d.heic"]

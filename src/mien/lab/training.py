@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -315,7 +316,8 @@ def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Ca
     devices, nodes = places(options.devices, options.nodes)
     cuda = torch.cuda.is_available()
     plugins: list[Any] = [WholeCheckpoints(), *([] if cuda else [WholeBatchNorms()])]
-    if SLURMEnvironment.detect():  # what it would requeue lacks --resume, and leaves a checkpoint where it stands
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # What it would requeue lacks --resume, and leaves a checkpoint where it stands.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     try:
         trainer = L.Trainer(

@@ -61,8 +61,9 @@ def load(
 
     Raises:
         FileError: Something is missing or may not be read, or changed while it was read.
-        Damaged: A row or image is not what it should be (each is named with its line and reason), none is left,
-            or the FER+ votes belong to another file. Votes that may be in another order are told in the notes.
+        Damaged: A row or image is not what it should be (each is named with its line and reason), or one in a folder
+            cannot be read; none is left; or the FER+ votes belong to another file. Votes that may be in another order
+            are told in the notes.
         InputError: FER+ votes were given for something other than a csv.
     """
     path = Path(path)
@@ -217,7 +218,7 @@ def _read_picture(file: Path) -> tuple[bytes, np.ndarray | str]:
         content = file.read_bytes()
     except OSError as error:
         reason = str(error) if isinstance(error, FileError) else f"cannot be read: {error.strerror}"
-        return sha256(reason.encode()).digest(), reason
+        return sha256(b"cannot be read").digest(), reason
     checksum = sha256(content).digest()
     if not content:
         return checksum, "the file is empty"

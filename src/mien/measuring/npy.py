@@ -134,7 +134,7 @@ def _read_images(file: Path) -> UInt8[np.ndarray, "N 48 48"]:
     scale = 255 if array.dtype.kind == "f" and array.max(initial=0) <= 1 else 1
     # Thirty times the error of a division by 255 in float32 (in float16 about twice), and far less than any other scale
     # leaves.
-    close = 0.13 if array.dtype == np.float16 else 1e-3
+    close = 0.13 if array.dtype == np.float16 and scale == 255 else 1e-3
     for start in range(0, len(array), 1024):
         block = array[start : start + 1024].reshape(-1, *side) * np.float64(scale)
         whole = np.rint(block)

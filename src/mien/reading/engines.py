@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -84,7 +83,7 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
     running: dict[Future[str | None], tuple[ProcessPoolExecutor, BaseProcess | None, int, int]] = {}
 
     def begin(executor: ProcessPoolExecutor, shard: int, tries: int) -> None:
-        with _deaf():  # Ctrl-C reaches all processes; a new one inherits that it is ignored
+        with _deaf():  # Ctrl-C reaches all processes, new ones too
             future = _submitted(executor, shard)
         process = next(iter((executor._processes or {}).values()), None)
         running[future] = executor, process, shard, tries
@@ -120,26 +119,33 @@ def run_local(plan: Plan, shards: Iterable[int], workers: int) -> Iterator[Done]
     finally:
         stop.set()
         processes = [process for executor in pools for process in (executor._processes or {}).values()]
-        for executor in pools:
-            executor.shutdown(wait=False, cancel_futures=True)
-        last = time.monotonic() + _PATIENCE_S
-        for process in processes:
-            process.join(max(0.0, last - time.monotonic()))
-            if process.is_alive():  # it waits for a storage that does not answer; files are there whole or not at all
-                process.kill()
+        ending = threading.Thread(target=_shut_down, args=(pools,))
+        ending.start()
+        try:
+            ending.join(_PATIENCE_S)
+        finally:
+            if ending.is_alive():  # one waits for a storage that does not answer; files are whole or not there at all
+                for process in processes:
+                    process.kill()
+            ending.join()
+
+
+def _shut_down(pools: Iterable[ProcessPoolExecutor]) -> None:
+    for executor in pools:
+        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C is not heard meanwhile. Only the main thread hears it at all."""
-    if threading.current_thread() is not threading.main_thread():
+    """Ctrl-C is heard afterwards, and by no process that is started meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def check_local() -> None:
@@ -329,7 +335,7 @@ def _session(address: str | None, cpus: int) -> Iterator[None]:
         what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
         raise FileError(f"cannot {what}: {error}") from error
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and ended is not None:
             signal.signal(signal.SIGTERM, ended)
     try:
         yield

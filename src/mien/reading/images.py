@@ -339,8 +339,8 @@ def find_images(
     Args:
         paths: A file stands for itself, whatever its suffix and even if it is missing, so that opening it tells
             what is wrong and the others are still read. A folder stands for the files inside it and its folders
-            that have a suffix of `FORMATS` and no leading dot, sorted; links to folders are not followed. A name
-            with `*`, `?` or `[` that is no file stands for all that matches it, sorted; `**` for any depth.
+            that have a suffix of `FORMATS` or `UNREAD` and no leading dot, sorted; links to folders are not followed.
+            A name with `*`, `?` or `[` that is no file stands for all that matches it, sorted; `**` for any depth.
         refused: Called with the error of each folder inside that is a link or cannot be listed, so that the rest is
             found; without it the first is raised.
 

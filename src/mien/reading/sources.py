@@ -25,7 +25,8 @@ ARCHIVE, TABLE, LISTS = ".tar", ".parquet", (".txt", ".lst", ".list")
 RESULTS = {"manifest.json", "plan.parquet"}
 """What a folder of results holds: it is no source, though tables lie in it."""
 
-_PACKED = re.compile(r"\.(tgz|tar\.\w+|zip|7z|rar)$")  # archives of which no member can be read alone
+_PACKED = re.compile(r"\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst|lz4|lzma|z|br)|zip|7z|rar)$")
+"""What ends the name of an archive of which no member can be read alone."""
 
 _ROWS = 32  # of a table, encoded images that are held at once
 
