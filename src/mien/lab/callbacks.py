@@ -31,6 +31,7 @@ def callbacks(recipe: Recipe, out: Path, report: Callable[[dict[str, float]], No
     """
     monitor, mode = ("val_loss", "min") if recipe.keep == "loss" else ("val_accuracy", "max")
     found: list[Callback] = [
+        Terminable(),
         History(out / "history.csv", report),
         ModelCheckpoint(
             out / "checkpoints",
@@ -71,13 +72,8 @@ class History(Callback):
         self.begun = False  # all that was to be restored is restored
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From here on what fails is the training, and SIGTERM is as Ctrl-C.
-
-        Lightning's own way with it has each process wait for the others, wherever they are.
-        """
+        """From here on what fails is the training."""
         self.begun = True
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add this epoch's row and write the file whole."""
@@ -96,6 +92,15 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of the run that is continued."""
         self.rows = list(state_dict["rows"])
+
+
+class Terminable(Callback):
+    """SIGTERM is as Ctrl-C. Lightning's own way with it has each process wait for the others, wherever they are."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the place of Lightning's handler, which has just been put there; it puts back what was before."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class EpochBar(Callback):
