@@ -3,7 +3,7 @@
 
     python benchmarks/flagship.py fer2013.csv vgg:0 vgg-wide:1 --seconds 300 --out flagship --set distil=0
     python benchmarks/flagship.py fer2013.csv vgg-slim-standard:2:mien-small vgg-small-standard:3 --seconds 300 \
-      --out flagship --teachers flagship/vgg-seed0.json flagship/vgg-wide-seed1.json --set distil=0.6
+      --out flagship --teachers flagship/vgg-seed0.json flagship/vgg-wide-seed1.json --set distil=0.6 optimizer=Muon
 
 fer2013new.csv (FER+) lies beside the csv. Networks are named RECIPE:SEED[:START]; START is a model or a pair to begin
 with. All see the same views of the same faces, augmented and mixed as the first one's recipe asks, and what the
@@ -27,7 +27,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from mien.lab.batches import divide
 from mien.lab.callbacks import moving_average
 from mien.lab.exported import open_trained, sample
 from mien.lab.module import Classifier, cosine
+from mien.lab.optimizers import nesterov
 from mien.lab.runs import Predicting, training, trial_notes
 from mien.lab.saved import Saved, save_trained
 from mien.lab.training import begin_with
@@ -46,7 +46,7 @@ from mien.measuring.data import load
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined, sketch
-from mien.recipes import SGD, Recipe, get_recipe, override
+from mien.recipes import Adam, Recipe, get_recipe, override
 
 STEPS = 10_000  # of the clock, as the schedule counts
 LOOK_EVERY = 20  # epochs between looks at PublicTest, for the log alone
@@ -113,26 +113,27 @@ class Faces:
 
 
 class Learner:
-    """A network, its momentum, and the moving average of its weights that is kept.
+    """A network, its optimizer, and the moving average of its weights that is kept.
 
     Args:
-        recipe: What to train, by SGD.
+        recipe: What to train, by SGD or Muon.
         start: A network to begin with.
     """
 
     def __init__(self, recipe: Recipe, start: Predicting | None) -> None:
-        assert isinstance(recipe.optimizer, SGD)
+        assert not isinstance(recipe.optimizer, Adam)
         torch.manual_seed(recipe.seed)
-        self.recipe, self.rule = recipe, recipe.optimizer
+        self.recipe = recipe
         self.elders = [start] if start else []
         self.classifier = Classifier(recipe)
         if start:
             begin_with(self.classifier, start)
         self.classifier.to(DEVICE).train()
         self.average = copy.deepcopy(self.classifier).eval().requires_grad_(False)
-        self.weights = list(self.classifier.network.parameters())
-        self.kernels = [weight for weight in self.weights if weight.ndim > 1]
-        self.speeds = [torch.zeros_like(weight) for weight in self.weights]
+        self.optimizer = nesterov(recipe.optimizer, self.classifier.network)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=DEVICE)  # so that a graph reads it anew at each step
         self.move = moving_average(recipe.ema)
         states = [module.network.state_dict().values() for module in (self.average, self.classifier)]
         floats = [(kept, new) for kept, new in zip(*states, strict=True) if kept.is_floating_point()]
@@ -141,30 +142,21 @@ class Learner:
         self.history: list[dict[str, float]] = []
 
     def step(self, batch: Batch, softened: Tensor | None, factor: Tensor) -> Tensor:
-        """One step at `factor` times the recipe's learning rate; the loss is not waited for."""
+        """One step at `factor` times the recipe's learning rates; the loss is not waited for."""
         outputs = outputs_of(self.classifier, batch.seen)
         one = self.classifier.loss(outputs, batch.labels, batch.votes)
         loss = torch.lerp(self.classifier.loss(outputs, batch.other_labels, batch.other_votes), one, batch.share)
         if softened is not None:
             loss = torch.lerp(loss, self.classifier.distance(outputs, softened), self.recipe.distil)
-        for weight in self.weights:
-            weight.grad = None
+        self.optimizer.zero_grad()
         loss.backward()
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"].copy_(rate * factor)
+        self.optimizer.step()
         with torch.no_grad():
-            self._descend(self.rule.lr * factor)
             self.move(self.kept, self.new, self.updates)
             self.updates += 1
         return loss.detach()
-
-    def _descend(self, rate: Tensor) -> None:
-        """SGD with Nesterov momentum as torch has it, but at a rate that is a tensor, which a graph reads anew."""
-        grads: list[Any] = [weight.grad for weight in self.weights]
-        torch._foreach_add_([weight.grad for weight in self.kernels], self.kernels, alpha=self.rule.weight_decay)
-        torch._foreach_mul_(self.speeds, self.rule.momentum)
-        torch._foreach_add_(self.speeds, grads)
-        torch._foreach_add_(grads, self.speeds, alpha=self.rule.momentum)
-        torch._foreach_mul_(grads, -rate)
-        torch._foreach_add_(self.weights, grads)
 
     def look(self, faces: Faces, loss: float, epoch: int, seconds: float, rate: float) -> None:
         """Note how the average does on PublicTest."""
@@ -297,8 +289,11 @@ def begin(text: str, changes: dict[str, str], faces: FaceSet, limit: float) -> L
     """A learner by RECIPE:SEED[:START]."""
     name, seed, start = (*text.split(":", 2), "", "")[:3]
     recipe = override(get_recipe(name), changes | ({"seed": seed} if seed else {}))
-    if recipe.labels != "fer2013" or recipe.cutmix or recipe.protocol.chooser != SELECTION_SPLIT:
-        raise SystemExit(f"{text}: only FER2013's labels without cutmix, chosen by {SELECTION_SPLIT}, are done here")
+    plain = recipe.labels == "fer2013" and not recipe.cutmix and not isinstance(recipe.optimizer, Adam)
+    if not plain or recipe.protocol.chooser != SELECTION_SPLIT:
+        raise SystemExit(
+            f"{text}: only FER2013's labels without cutmix, by SGD or Muon, chosen by {SELECTION_SPLIT}, are done here"
+        )
     return Learner(recipe, open_trained(start, sample(divide(faces, recipe, limit))) if start else None)
 
 

@@ -7,7 +7,8 @@
 Writes benchmarks/results/seeds.json, puts its table into README.md and docs/seeds.md, and for each full run writes
 benchmarks/predictions/NAME-seedK-CHECKPOINT.csv. The script may be stopped and started: a run that was begun is
 continued, and one that stands in the json is left alone. `--epochs` shortens every run to prove the line: such runs are
-marked, write seeds-trial.json instead and no predictions, and stay out of the pages where full runs are.
+marked, write seeds-trial.json instead (in the place of trials of another length) and no predictions, and stay out of
+the pages where full runs are.
 """
 
 import argparse
@@ -178,7 +179,8 @@ def main() -> None:
     file = FULL if options.epochs is None else TRIAL
     if not options.pages:
         faces = load(options.data)
-        results: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        stored: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        results = [r for r in stored if r["full"] or r["epochs"] == options.epochs]  # trials of one length
         done = {(r["recipe"], r["seed"]) for r in results}
         for name in options.recipes:
             for seed in options.seeds:

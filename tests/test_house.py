@@ -59,7 +59,7 @@ FLOORS = {
     "measuring.audit": 7,
     "measuring.audit_page": 8,
     "lab.keras_defaults": 2,
-    "lab.muon": 2,
+    "lab.optimizers": 3,
     "lab.augment": 3,
     "lab.networks": 3,
     "lab.summary": 4,

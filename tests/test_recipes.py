@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from mien.errors import InputError, NotFound
-from mien.recipes import RECIPES, SGD, Plateau, Protocol, Recipe, get_recipe, override
+from mien.recipes import RECIPES, SGD, Constant, Muon, Plateau, Protocol, Recipe, Stopping, get_recipe, override
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -67,6 +67,8 @@ def test_override() -> None:
         ({"protocol.select": "1.5"}, InputError, r"select takes str or float in \(0, 1\), but got 1.5"),
         ({"protocol.train": "Training"}, InputError, r"train takes a list of str, as \[\"a\", \"b\"\], but got"),
         ({"protocol.train": "[1]"}, InputError, "but got \\(1,\\)"),
+        ({"schedule": "SGD"}, InputError, "schedule takes Constant or Plateau or Cosine, but got SGD"),
+        ({"stopping.wait": "3"}, NotFound, "known: patience"),
         ({"stopping": "3"}, InputError, "stopping takes Stopping or null, but got 3"),
     ],
 )
@@ -82,6 +84,14 @@ def test_override_takes_all_that_a_field_takes() -> None:
     assert protocol == Protocol(train=("Training", "PublicTest"), select=0.2, held_out="random")
     assert override(get_recipe("paul"), {"protocol.select": "PublicTest"}).protocol.select == "PublicTest"
     assert override(get_recipe("paul-as-printed"), {"stopping": "null"}).stopping is None
+
+
+def test_override_takes_another_rule_by_its_name() -> None:
+    settings = {"optimizer": "Muon", "optimizer.lr": "0.01", "schedule": "Constant", "stopping.patience": "4"}
+    recipe = override(get_recipe("paul"), settings)
+    assert recipe.optimizer == Muon(lr=0.01)
+    assert recipe.schedule == Constant()
+    assert recipe.stopping == Stopping(patience=4)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -295,7 +295,9 @@ def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
 
     Args:
         recipe: What to start from.
-        settings: Dotted field name to its new value as text, read as JSON where it is JSON.
+        settings: Dotted field name to its new value as text, read as JSON where it is JSON. The name of a rule
+            (`optimizer=Muon`) stands for that rule as it is by default; what has none gets one by a setting of it
+            (`stopping.patience=6`).
 
     Raises:
         NotFound: No such field.
@@ -313,16 +315,20 @@ def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
         raise NotFound.named("recipe setting", whole, known)
     old = getattr(value, name)
     if rest:
-        return replace(value, **{name: _replaced(old, rest, text, whole)})
+        return replace(value, **{name: _replaced(_NONE_YET.get(name) if old is None else old, rest, text, whole)})
     try:
         new = json.loads(text)
     except ValueError:
-        new = text
+        new = _RULES.get(text, text)
     if isinstance(new, list):
         new = tuple(new)
     if isinstance(old, float) and type(new) is int:
         new = float(new)
     return replace(value, **{name: new})
+
+
+_RULES = {type(rule).__name__: rule for rule in (Adam(), SGD(), Muon(), Constant(), Plateau(), Cosine())}
+_NONE_YET = {"stopping": Stopping(patience=6)}
 
 
 _MODERN = Augment(

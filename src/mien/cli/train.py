@@ -22,7 +22,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     labels: Annotated[str | None, typer.Option("--labels", help="fer2013, ferplus or ferplus-votes.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Another field, as optimizer.lr=0.05.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Another field, as optimizer.lr=0.05 or optimizer=Muon.")
+    ] = None,
     devices: Annotated[str, typer.Option("--devices", help="How many on each node, or auto.")] = "auto",
     nodes: Annotated[str, typer.Option("--nodes", help="How many machines, or auto; see docs/train-many.md.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
@@ -18,10 +17,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mien.errors import InputError, NotFound, TrainingDiverged
 from mien.expressions import EXPRESSIONS, FERPLUS, answers
-from mien.lab import keras_defaults, muon
+from mien.lab import keras_defaults, optimizers
 from mien.lab.augment import augmentation, degradation, mix
 from mien.lab.networks import NETWORKS
-from mien.recipes import SGD, Adam, Constant, Cosine, Muon, Plateau, Recipe
+from mien.recipes import Adam, Constant, Cosine, Plateau, Recipe
 
 LONGEST_WARMUP = 10  # the steps of a run over those of its warm-up, at least: a trial of an epoch must learn too
 CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
@@ -206,17 +205,10 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The recipe's optimizer, with a schedule per step where it has one."""
         recipe = self.recipe
+        optimizer = optimizers.make(recipe.optimizer, self.network)
         scheduler: LambdaLR | None = None
-        match recipe.optimizer:
-            case Adam(lr=lr, decay=decay):
-                optimizer: torch.optim.Optimizer = keras_defaults.Adam(self.network.parameters(), lr=lr)
-                if decay:
-                    scheduler = LambdaLR(optimizer, keras_defaults.time_decay(decay))
-            case SGD(lr=lr, momentum=momentum, weight_decay=weight_decay):
-                groups = decay_groups(self.network, weight_decay)
-                optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
-            case Muon() as rule:
-                optimizer = muon.Muon(self.network, **asdict(rule))
+        if isinstance(recipe.optimizer, Adam) and recipe.optimizer.decay:
+            scheduler = LambdaLR(optimizer, keras_defaults.time_decay(recipe.optimizer.decay))
         match recipe.schedule:
             case Plateau(factor=factor, patience=patience):
                 self.plateau = keras_defaults.plateau(optimizer, factor, patience)
@@ -251,13 +243,6 @@ class Classifier(L.LightningModule):
         """Restore the plateau rule."""
         if self.plateau is not None and self._plateau_state is not None:
             self.plateau.load_state_dict(self._plateau_state)
-
-
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Kernels decay; biases and batch norms do not."""
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 def cosine(warmup: int, steps: int) -> Callable[[int], float]:

@@ -1,4 +1,4 @@
-"""Muon's steps: orthogonal for convolutions before a batch norm, torch's SGD for all else."""
+"""Nesterov's steps: torch's own SGD, and Muon's orthogonal ones for convolutions before a batch norm."""
 
 import copy
 
@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from mien.lab.muon import Muon, orthogonal
 from mien.lab.networks import NETWORKS
-
-RULE = {"lr": 0.02, "rest_lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+from mien.lab.optimizers import make, nesterov, orthogonal
+from mien.recipes import SGD, Muon
 
 
 @pytest.mark.parametrize("shape", [(16, 9), (48, 144), (300, 90)])
@@ -42,23 +41,34 @@ def steps(one: nn.Module, optimizer: torch.optim.Optimizer, count: int, first: i
         optimizer.step()
 
 
+def test_sgd_is_torchs_own_at_a_rate_that_is_a_tensor_too() -> None:
+    one, other = network(), network()
+    rated = nesterov(SGD(), one)
+    for group in rated.param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+    steps(one, rated, 4)
+    steps(other, make(SGD(), other), 4)
+    for here, there in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(here, there, atol=2e-6, rtol=0)
+
+
 def test_all_else_learns_as_by_sgd() -> None:
     """With the convolution standing still in both, what is left must be the same."""
     one, other = network(), network()
-    steps(one, Muon(one, **(RULE | {"lr": 0.0})), 4)
+    still = make(Muon(), one)
+    still.param_groups[0]["lr"] = 0.0
+    steps(one, still, 4)
     with torch.no_grad():
         other[0].weight.mul_(6**0.5 / other[0].weight.norm())
-    kernels = [other[2].weight, other[4].weight]
-    rest = [*other[1].parameters(), other[2].bias, other[4].bias]
-    groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
-    steps(other, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True), 4)
+    other[0].weight.requires_grad_(False)
+    steps(other, make(SGD(), other), 4)
     for here, there in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(here, there, atol=2e-5, rtol=0)
 
 
 def test_a_convolution_moves_by_the_share_that_its_rate_says() -> None:
     one = network()
-    steps(one, optimizer := Muon(one, **RULE), 1)
+    steps(one, optimizer := make(Muon(), one), 1)
     before = one[0].weight.detach().clone()
     steps(one, optimizer, 1)
     kept = before * 6**0.5 / before.norm()
@@ -68,10 +78,10 @@ def test_a_convolution_moves_by_the_share_that_its_rate_says() -> None:
 
 def test_it_goes_on_from_its_state() -> None:
     whole, part = network(), network()
-    steps(whole, Muon(whole, **RULE), 4)
-    steps(part, first := Muon(part, **RULE), 2)
+    steps(whole, make(Muon(), whole), 4)
+    steps(part, first := make(Muon(), part), 2)
     resumed = copy.deepcopy(part)
-    second = Muon(resumed, **RULE)
+    second = make(Muon(), resumed)
     second.load_state_dict(first.state_dict())
     steps(resumed, second, 2, first=2)
     for here, there in zip(whole.parameters(), resumed.parameters(), strict=True):
@@ -81,7 +91,7 @@ def test_it_goes_on_from_its_state() -> None:
 def test_it_learns_every_parameter_once() -> None:
     for name in ("vgg-slim-standard", "resnet18-se"):
         net = NETWORKS[name]()
-        groups = Muon(net, **RULE).param_groups
+        groups = make(Muon(), net).param_groups
         listed = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(listed) == sorted(id(parameter) for parameter in net.parameters())
         assert all(parameter.ndim == 4 for parameter in groups[0]["params"])
