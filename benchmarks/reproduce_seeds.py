@@ -7,8 +7,8 @@
 Writes benchmarks/results/seeds.json, puts its table into README.md and docs/seeds.md, and for each full run writes
 benchmarks/predictions/NAME-seedK-CHECKPOINT.csv. The script may be stopped and started: a run that was begun is
 continued, and one that stands in the json is left alone. `--epochs` shortens every run to prove the line: such runs are
-marked, write seeds-trial.json instead (in the place of trials of another length) and no predictions, and stay out of
-the pages where full runs are.
+marked, write seeds-trial.json instead (in the place of trials of another length) and no predictions, and stand in the
+pages only until their recipe has a full run.
 """
 
 import argparse
@@ -159,6 +159,17 @@ def table(results: list[dict[str, Any]]) -> str:
     return f"{markdown_table(head, lines)}\n\n{notes}.\n"
 
 
+def stored(file: Path) -> list[dict[str, Any]]:
+    """The results that a file holds, none where there is none."""
+    results: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return results
+
+
+def place(result: dict[str, Any]) -> tuple[int, int]:
+    """Where a result stands among others."""
+    return SEED_RECIPES.index(result["recipe"]), result["seed"]
+
+
 def put_into(page: Path, text: str) -> None:
     """Replace what stands between the page's two marks."""
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
@@ -179,22 +190,22 @@ def main() -> None:
     file = FULL if options.epochs is None else TRIAL
     if not options.pages:
         faces = load(options.data)
-        stored: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        results = [r for r in stored if r["full"] or r["epochs"] == options.epochs]  # trials of one length
+        results = [r for r in stored(file) if r["full"] or r["epochs"] == options.epochs]  # trials of one length
         done = {(r["recipe"], r["seed"]) for r in results}
         for name in options.recipes:
             for seed in options.seeds:
                 if (name, seed) in done:
                     continue
                 results.append(one(name, seed, faces, options))
-                results.sort(key=lambda r: (SEED_RECIPES.index(r["recipe"]), r["seed"]))
+                results.sort(key=place)
                 # After every run, so that nothing is lost when the next one is stopped.
                 text = json.dumps(results, indent=1)
                 write_whole(file, lambda opened, text=text: opened.write(text))
-    measured = table(json.loads(file.read_text(encoding="utf-8")))
-    if file == FULL or not FULL.exists():
-        for page in PAGES:
-            put_into(page, measured)
+    full = stored(FULL)
+    trials = [r for r in stored(TRIAL) if r["recipe"] not in {f["recipe"] for f in full}]
+    measured = table(sorted(full + trials, key=place))
+    for page in PAGES:
+        put_into(page, measured)
     print(measured)
 
 
