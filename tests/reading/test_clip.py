@@ -1,5 +1,4 @@
 import os
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -122,15 +121,6 @@ def test_a_clip_tells_how_its_colours_are_written(name: str, tmp_path: Path) -> 
     brightness = np.dot([0.299, 0.587, 0.114], red) / 255  # BT.709 would give it 12 less
     assert frame.to_ndarray()[360, 640] == pytest.approx(16 + 219 * brightness, abs=2)
     assert np.allclose(next(VideoFile(tmp_path / name).frames()).rgb()[360, 640], red, atol=5)
-
-
-@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
-def test_pixels_that_are_not_square_stay_so(name: str, tmp_path: Path) -> None:
-    writer = ClipWriter(tmp_path / name, (128, 96), pixel_aspect=Fraction(16, 11))
-    for k, image in enumerate(plain(3)):
-        writer.add(image, k / 25)
-    writer.close()
-    assert next(VideoFile(tmp_path / name).frames()).pixel_aspect == Fraction(16, 11)
 
 
 def test_a_part_of_a_clip_has_the_sound_of_that_part(tmp_path: Path) -> None:

@@ -68,12 +68,19 @@ def test_mirrors_are_honoured(orientation: int, tmp_path: Path) -> None:
     assert picture.number == 2
 
 
-def test_pixels_keep_their_shape_when_they_are_turned(tmp_path: Path) -> None:
-    clip = encode(tmp_path / "pal.mp4", plain(3), aspect=Fraction(16, 11))
-    assert next(VideoFile(clip).frames()).pixel_aspect == Fraction(16, 11)
-    turn(clip, 90)
-    assert next(VideoFile(clip).frames()).pixel_aspect == Fraction(11, 16)
-    assert next(VideoFile(encode(tmp_path / "a.mp4", plain(3))).frames()).pixel_aspect == 1
+@pytest.mark.parametrize(("aspect", "width"), [("16/11", 186), ("8/9", 114), ("2", 256), ("5000", 128)])
+def test_pictures_have_square_pixels(aspect: str, width: int, tmp_path: Path) -> None:
+    """Also of tapes, discs and two views side by side; what cannot be is not believed."""
+    clip = encode(tmp_path / "pal.mp4", plain(3), aspect=Fraction(aspect))
+    for turned in (False, True):
+        if turned:
+            turn(clip, 90)
+        picture = next(VideoFile(clip).frames())
+        assert picture.size == ((96, width) if turned else (width, 96))
+        assert picture.rgb().shape[1::-1] == picture.size
+        assert max(picture.grey(64).shape) == 64
+        height, wide = picture.grey(64).shape
+        assert wide / height == pytest.approx(np.divide(*picture.size), rel=0.05)
 
 
 def test_start_and_end_and_going_on(tmp_path: Path) -> None:
@@ -188,6 +195,19 @@ def test_a_truncated_file_gives_what_is_there_and_says_where_it_breaks(
             pictures.append(each)
     assert 25 <= len(pictures) <= 35
     assert [each.time_s for each in pictures] == pytest.approx([k / 10 for k in range(len(pictures))], abs=2e-3)
+
+
+def test_what_the_decoder_holds_where_the_container_breaks_is_kept(tmp_path: Path) -> None:
+    """From there on no packet can be told from another; frames that were read before are not yet given out."""
+    clip = encode(tmp_path / "a.ivf", plain(30), codec="libvpx")
+    content = clip.read_bytes()
+    half = len(content) // 2
+    clip.write_bytes(content[:half] + b"\xff" * 40 + content[half + 40 :])
+    pictures = []
+    with pytest.raises(Damaged, match=r"could not be decoded .* after 0\.5\d s"):  # noqa: PT012
+        for each in VideoFile(clip).frames():
+            pictures.append(each.time_s)
+    assert pictures == pytest.approx([k / 25 for k in range(14)])
 
 
 def test_a_damaged_frame_is_left_out_and_told(tmp_path: Path) -> None:

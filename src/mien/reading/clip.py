@@ -54,21 +54,13 @@ class ClipWriter:
         path: A file with one of the suffixes `CLIPS`; an older one is replaced.
         size: Width and height of the pictures, in pixels. H.264 needs even ones: an odd one loses a pixel.
         source: A video file whose first sound is copied, or encoded as AAC where a clip cannot carry it as it is.
-        pixel_aspect: Width of a pixel by its height, as players shall show it.
 
     Raises:
         InputError, FileError: As `check_clip`; or the pictures are less than 2 pixels wide or high.
         FileError: The clip cannot be written.
     """
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        size: tuple[int, int],
-        *,
-        source: str | None = None,
-        pixel_aspect: Fraction = Fraction(1),
-    ) -> None:
+    def __init__(self, path: str | PathLike[str], size: tuple[int, int], *, source: str | None = None) -> None:
         av = need_av()
         self.path = Path(path)
         check_clip(self.path, source)
@@ -91,7 +83,6 @@ class ClipWriter:
         # FFmpeg turns RGB into BT.601 of limited range; players take a large clip that does not say so for BT.709.
         self._stream.codec_context.colorspace, self._stream.codec_context.color_range = _BT601, _LIMITED
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
-        self._stream.codec_context.sample_aspect_ratio = pixel_aspect
         sound = open_container(source) if source else None
         try:
             self._sound = _Sound(sound, self._container, _SOUND[self.path.suffix.lower()]) if sound else None

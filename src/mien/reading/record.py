@@ -111,8 +111,7 @@ class Recording:
             for frame in watch.frames(rows.state if rows else None):
                 if clip is not None and writer is None:  # before the first row: it may not be possible
                     sound = None if watch.live else watch.name
-                    size = frame.width, frame.height
-                    writer = ClipWriter(clip, size, source=sound, pixel_aspect=frame.pixel_aspect)
+                    writer = ClipWriter(clip, (frame.width, frame.height), source=sound)
                 if rows is not None:
                     rows.add(frame_rows(watch.name, frame.number, frame.time_s, frame.readings, rows.columns))
                     if state := watch.checkpoint():

@@ -27,6 +27,7 @@ from mien.storage import need_file
 _BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
 _SHORT_S = 0.5  # a stream may end so much earlier than its head says
 _NO_INDEX = ("mpegts", "mpeg")
+_LONGEST = 4  # sides of a pixel, one by the other; a head that says more is nonsense
 _LATEST = 2**63 - 1  # in microseconds, as FFmpeg counts
 
 LIMITS = {"max_pixels": "36000000"}
@@ -60,7 +61,8 @@ class Picture:
         number: Count of the frames before it, from the start that was asked for.
         time_s: Its time in seconds from the start of the file; of a camera, from its first frame.
         content: PyAV's frame.
-        aspect: Width of a pixel by its height, before the frame is turned upright.
+        aspect: Width of the content's pixels by their height, before the frame is turned upright: 1 but for tapes,
+            discs and two views side by side.
     """
 
     number: int
@@ -70,27 +72,27 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, upright."""
-        width, height = self.content.width, self.content.height
+        """Width and height in square pixels, upright."""
+        width, height = self._square
         return (height, width) if self._quarters % 2 else (width, height)
 
     @property
-    def pixel_aspect(self) -> Fraction:
-        """Width of an upright pixel by its height."""
-        return 1 / self.aspect if self._quarters % 2 else self.aspect
+    def _square(self) -> tuple[int, int]:
+        return max(1, round(self.content.width * _scale(self.aspect))), self.content.height
 
     @property
     def _quarters(self) -> int:
         return int(round(self.content.rotation / 90) % 4)
 
     def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The upright pixels, converted anew with every call."""
-        return self._upright(self.content.to_ndarray(format="rgb24"))
+        """The upright pixels, square ones, converted anew with every call."""
+        width, height = self._square
+        return self._upright(self.content.to_ndarray(width=width, height=height, format="rgb24"))
 
     def grey(self, side: int) -> UInt8[np.ndarray, "h w"]:
         """A small upright picture of its brightness, the longer side at `side` pixels."""
-        scale = side / max(self.content.width, self.content.height)
-        width, height = (max(1, round(length * scale)) for length in (self.content.width, self.content.height))
+        scale = side / max(self._square)
+        width, height = (max(1, round(length * scale)) for length in self._square)
         small = self.content.reformat(width, height, "gray", interpolation="AREA")
         return self._upright(small.to_ndarray())
 
@@ -276,7 +278,7 @@ class VideoFile:
                 packet = next(packets, None)
             except broken:  # the file goes on as nonsense; the decoder still holds some frames before it
                 yield None
-                yield from self._stream.decode(None)
+                yield from self._held()
                 return
             if packet is None:
                 return
@@ -285,6 +287,21 @@ class VideoFile:
             except broken:
                 contents = [None]
             yield from (None if content is None or content.is_corrupt else content for content in contents)
+
+    def _held(self) -> Iterator[Any]:
+        """The frames that the decoder still holds; PyAV leaves their unit of time out."""
+        try:
+            contents = self._stream.decode(None)
+        except need_av().FFmpegError:
+            return
+        for content in contents:
+            content.time_base = self._stream.time_base
+            yield content
+
+
+def _scale(aspect: Fraction) -> float:
+    """What a picture's width is multiplied by so that its pixels are square."""
+    return float(aspect) if 1 / _LONGEST <= aspect <= _LONGEST else 1.0
 
 
 def open_container(name: str) -> Any:

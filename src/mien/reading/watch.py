@@ -3,7 +3,6 @@
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cache
 from os import PathLike
 from typing import Any
@@ -33,7 +32,7 @@ class Frame:
         number: Count of the video's frames before it, from the start that was asked for, those that `every_s` leaves
             out included.
         time_s: Its time in seconds from the start of the file, or from a camera's first frame.
-        width, height: In pixels, upright.
+        width, height: In pixels, upright and square: where the video's are not, its width is scaled.
         readings: One a face, the largest first where they were found anew; empty where there is none.
     """
 
@@ -43,11 +42,6 @@ class Frame:
     height: int
     readings: list[TrackedReading]
     _picture: Picture = field(repr=False, compare=False)
-
-    @property
-    def pixel_aspect(self) -> Fraction:
-        """Width of a pixel by its height: 1 but for some tapes and discs."""
-        return self._picture.pixel_aspect
 
     def image(self) -> UInt8[np.ndarray, "H W 3"]:
         """The frame's upright RGB pixels, made when they are asked for."""
