@@ -255,7 +255,17 @@ def test_a_truncated_video_leaves_its_rows_and_exit_code_1(tmp_path: Path) -> No
     rows = table(tmp_path / "rows.csv")
     assert 10 < len(rows) < 40
     assert len(list(VideoFile(tmp_path / "out.mp4").frames())) == len(rows)
-    assert not (tmp_path / "rows.csv.resume").exists()
+
+    made_whole = encode(tmp_path / "b.mkv", one_face(50))
+    for content in (made.read_bytes(), made_whole.read_bytes()):  # as it was, and when all of it has been copied
+        made.write_bytes(content)
+        again = mien(made, "--rows", tmp_path / "rows.csv", "--resume", "--summary")
+        assert again.returncode == 2
+        assert "ends where its video did" in again.stderr
+        assert len(table(tmp_path / "rows.csv")) == len(rows)
+    assert mien(made, "--rows", tmp_path / "rows.csv").returncode == 0  # anew
+    assert len(table(tmp_path / "rows.csv")) == 50
+    assert mien(made, "--rows", tmp_path / "rows.csv", "--resume", "--summary").returncode == 0
 
 
 def test_mistakes_are_one_line(clip: Path, tmp_path: Path) -> None:

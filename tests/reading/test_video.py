@@ -204,7 +204,7 @@ def test_what_the_decoder_holds_where_the_container_breaks_is_kept(tmp_path: Pat
     half = len(content) // 2
     clip.write_bytes(content[:half] + b"\xff" * 40 + content[half + 40 :])
     pictures = []
-    with pytest.raises(Damaged, match=r"could not be decoded .* after 0\.5\d s"):  # noqa: PT012
+    with pytest.raises(Damaged, match=r"could not be decoded .* after 0\.52 s"):  # noqa: PT012
         for each in VideoFile(clip).frames():
             pictures.append(each.time_s)
     assert pictures == pytest.approx([k / 25 for k in range(14)])

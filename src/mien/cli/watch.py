@@ -65,7 +65,10 @@ def watch(
     )
     with closing(recording):
         if recording.complete:
-            fail(f"{rows} is complete already, and is summed up by the --every of this call; delete it to begin anew")
+            fail(
+                f"{rows} is complete already, by the model and settings that it was made with, and is summed up by the "
+                "--every of this call; leave out --resume to replace it"
+            )
         problem = None if recording.complete else _watch_all(recording, _seconds(start))
         summaries = recording.finish()
         if as_json:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mien.errors import InputError
+from mien.errors import Damaged, InputError
 from mien.reading.clip import ClipWriter, Window, check_clip
 from mien.reading.draw import draw
 from mien.reading.images import check_format
@@ -97,6 +97,7 @@ class Recording:
             self._rows = RowLog(path, settings, resume=outputs.resume, shift=tracking.baseline_s > 0)
         self.complete = self._rows is not None and self._rows.finished
         self._left = False  # the window was closed before the end
+        self._problem = ""
 
     def frames(self) -> Generator[Frame, None, None]:
         """The frames, each passed on when it has been recorded.
@@ -124,13 +125,17 @@ class Recording:
                         self._left = not watch.live
                         return
                 yield frame
+        except Damaged as error:
+            self._problem = str(error)
+            raise
         finally:
             if writer is not None:
                 writer.close()
 
     def finish(self) -> list[TrackSummary]:
         """The video has ended: make the table final, and then draw the picture. A table of a file whose window was
-        closed before its end stays open to be resumed; one that was complete already stays as it is.
+        closed before its end stays open to be resumed; one that was complete already stays as it is; beside one of a
+        video that broke off stays a note of that.
 
         Returns:
             A summary of each track, where rows were kept.
@@ -142,7 +147,7 @@ class Recording:
             return []
         summaries = summarise(self._rows.rows(), self.watch.every_s)
         if not self._left:
-            self._rows.finish()
+            self._rows.finish(self._problem)
         if self.outputs.timeline is not None:
             title = Path(self.watch.name).name
             draw_timeline(self.outputs.timeline, self._rows.rows, summaries, title, self.watch.every_s)

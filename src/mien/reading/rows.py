@@ -41,7 +41,8 @@ class RowLog:
         path: A .csv, .jsonl or .parquet file. One of a finished run is replaced, but not before the first row comes.
         settings: What the rows depend on, as plain values for JSON, their `video` among it; an interrupted run goes
             on under the same only. None: this run cannot be resumed, and no notes are made.
-        resume: Go on with an interrupted run. Where there is none, begin.
+        resume: Go on with an interrupted run. Where there is none, begin. Rows of a run that ended where its video broke
+            off are not gone on with, and not taken for complete.
         shift: With the columns of a baseline.
 
     Attributes:
@@ -51,7 +52,7 @@ class RowLog:
     Raises:
         InputError: The run was interrupted under other settings; or it was interrupted, and `resume` is not set or
             this run cannot be resumed; or rows wait that nothing can go on with; or there is a complete table to be
-            resumed, but not of this video and these columns.
+            resumed, but not of this video and these columns; or one of a video that broke off.
         FileError, MissingExtra: As `check_rows`, or the file cannot be written.
     """
 
@@ -87,6 +88,7 @@ class RowLog:
         """
         if self._file is None:
             self._open("wb", 0)
+            self._notes.unlink(missing_ok=True)
             self._append(",".join(self.columns) + "\n" if self.path.suffix == ".csv" else "")
             self.note(None)
         text = StringIO()
@@ -123,8 +125,12 @@ class RowLog:
         elif self._file is not None:
             yield from _read(self.growing)
 
-    def finish(self) -> None:
+    def finish(self, problem: str = "") -> None:
         """The video has ended: make the table final. Without a row nothing is written, and an older file stays.
+
+        Args:
+            problem: Why there are no more rows, where that is not the end of the video. A note of it stays beside the
+                table, so that nobody takes this for all there is.
 
         Raises:
             FileError: It cannot be written; the rows can still be read where they grew.
@@ -135,7 +141,10 @@ class RowLog:
         if self.growing != self.path:
             write_table(self.path, self.rows(), self.columns)
             self.growing.unlink()
-        self._notes.unlink(missing_ok=True)
+        if problem and self._settings is not None:
+            write_whole(self._notes, lambda file: json.dump({"settings": self._settings, "problem": problem}, file))
+        else:
+            self._notes.unlink(missing_ok=True)
         self.finished = True
 
     def close(self) -> None:
@@ -147,15 +156,19 @@ class RowLog:
         try:
             self.growing.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.growing, mode, buffering=0)  # noqa: SIM115
+            self._cut(length)
         except OSError as error:
             raise self._failed(error) from error
         self._length = length
-        self._file.truncate(length)
-        self._file.seek(length)
+
+    def _cut(self, length: int) -> None:
+        if self._file is not None and self.growing.is_file():  # a pipe or device keeps nothing
+            self._file.truncate(length)
+            self._file.seek(length)
 
     def _try_place(self) -> None:
         """Open a file that is there as it is, so that what cannot be written is told before long work."""
-        if os.path.lexists(self.growing):
+        if os.path.lexists(self.growing) and not self.growing.is_fifo():  # to open a pipe is to wait for its reader
             try:
                 open(self.growing, "ab").close()
             except OSError as error:
@@ -179,13 +192,29 @@ class RowLog:
     def _read_notes(self, resume: bool) -> dict[str, Any] | None:
         if not self._notes.exists():
             return None
+        notes = self._parse_notes()
+        if problem := notes.get("problem"):
+            if resume:
+                raise InputError(
+                    f"{self.path} ends where its video did: {problem}; where that file is whole now, or these rows are "
+                    "not wanted, leave out --resume to begin anew"
+                )
+            return None
         if not resume or self._settings is None:
             keep = "name another file for a camera's rows" if self._settings is None else "continue it with --resume"
             advice = f"{keep}, or begin anew by deleting {self._notes}"
             raise InputError(f"{self.growing} is of an interrupted run: {advice}")
+        if changed := [k for k, value in self._settings.items() if notes["settings"].get(k) != value]:
+            was = ", ".join(f"{name} was {notes['settings'].get(name)!r}" for name in changed)
+            raise InputError(f"{self.growing} was begun with other settings ({was}); use the same to continue it")
+        return notes
+
+    def _parse_notes(self) -> dict[str, Any]:
         try:
             need_file(self._notes)
             notes: dict[str, Any] = parse_json(self._notes.read_text(encoding="utf-8"))
+            if isinstance(notes["settings"], dict) and isinstance(notes.get("problem"), str):
+                return notes
             length, settings, state = notes["bytes"], notes["settings"], notes["state"]
             if type(length) is not int or not isinstance(settings, dict) or not isinstance(state, dict | None):
                 raise ValueError("it holds other things than it should")
@@ -193,9 +222,6 @@ class RowLog:
                 raise ValueError("the rows are shorter than they were")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{self._notes} is damaged: {error}; delete it to begin anew") from error
-        if changed := [k for k, value in self._settings.items() if settings.get(k) != value]:
-            was = ", ".join(f"{name} was {settings.get(name)!r}" for name in changed)
-            raise InputError(f"{self.growing} was begun with other settings ({was}); use the same to continue it")
         return notes
 
     def _append(self, text: str) -> None:
@@ -206,7 +232,7 @@ class RowLog:
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            self._file.truncate(self._length)
+            self._cut(self._length)
             raise self._failed(error) from error
         self._length = length
 

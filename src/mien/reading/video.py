@@ -277,8 +277,8 @@ class VideoFile:
             try:
                 packet = next(packets, None)
             except broken:  # the file goes on as nonsense; the decoder still holds some frames before it
-                yield None
                 yield from self._held()
+                yield None
                 return
             if packet is None:
                 return
