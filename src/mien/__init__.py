@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mien.reading.recognizer import Recognizer as Recognizer
     from mien.reading.recognizer import load_model as load_model
     from mien.reading.recognizer import read as read
+    from mien.reading.tracks import TrackedReading as TrackedReading
+    from mien.reading.tracks import TrackOptions as TrackOptions
+    from mien.reading.watch import Frame as Frame
     from mien.reading.watch import watch as watch
     from mien.recipes import RECIPES as RECIPES
     from mien.recipes import Recipe as Recipe
@@ -41,12 +44,15 @@ _HOME = {
     "Expression": "expressions",
     "Face": "reading.faces",
     "FaceSet": "measuring.faceset",
+    "Frame": "reading.watch",
     "LabelOptions": "reading.plan",
     "MienError": "errors",
     "RECIPES": "recipes",
     "Reading": "reading.recognizer",
     "Recipe": "recipes",
     "Recognizer": "reading.recognizer",
+    "TrackOptions": "reading.tracks",
+    "TrackedReading": "reading.tracks",
     "evaluate": "measuring.evaluation",
     "evaluate_corrupted": "measuring.robustness",
     "label": "reading.label",

@@ -550,6 +550,8 @@ def test_the_size_is_told_without_decoding() -> None:
 def test_an_address_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="https://example.org/a.jpg is an address, .* download it first"):
         find_images(["https://example.org/a.jpg"])
+    with pytest.raises(InputError, match="is an address"):
+        open_image("https://example.org/a.jpg")
 
 
 def test_what_is_wrong_with_an_array_is_told() -> None:

@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import mien
 from conftest import linear_model
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import EXPRESSIONS, Expression
-from mien.reading.faces import Face
+from mien.reading.faces import CenterFace, Face
 from mien.reading.recognizer import VIEWS, Card, Recognizer, load_model, model_files, need_seven, probe_image, read
 from mien.reading.runtime import MAX_THREADS
 
@@ -109,6 +111,15 @@ def test_threads_are_those_of_the_detector_too() -> None:
 def test_threads_out_of_range_are_refused_at_once(threads: int) -> None:
     with pytest.raises(InputError, match=rf"threads should be from 0 \(one a core\) to 1024, but is {threads}"):
         load_model(threads=threads)
+
+
+def test_it_can_be_pickled_and_copied(collins: Path) -> None:
+    """Pools of processes pass it on."""
+    recognizer = load_model(views="mirror", threads=1)
+    recognizer.detector = CenterFace(side=480, min_score=0.6, threads=1)
+    for other in (pickle.loads(pickle.dumps(recognizer)), copy.deepcopy(recognizer)):
+        assert (other.views, other.detector.side, other.detector.min_score) == ("mirror", 480, 0.6)
+        assert other.read(collins) == recognizer.read(collins)
 
 
 def test_no_faces_give_no_rows(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mien.expressions import Expression
 from mien.reading.recognizer import Reading
 from mien.reading.tracks import TrackedReading
 
-COLOURS: dict[Expression, tuple[int, int, int]] = {
+COLOURS: dict[str, tuple[int, int, int]] = {
     Expression.ANGRY: (214, 69, 65),
     Expression.DISGUST: (122, 160, 58),
     Expression.FEAR: (142, 94, 190),

@@ -6,9 +6,10 @@ It knows nothing of expressions, files or colour order.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -120,6 +121,12 @@ class CenterFace:
         self._session = ort.InferenceSession(free_graph(network_file()), options, providers=list(providers))
         self._input = self._session.get_inputs()[0].name
         self.side, self.min_score = side, min_score
+        self._threads, self._providers = threads, providers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy."""
+        side, least, threads = self.side, self.min_score, self._threads
+        return partial(CenterFace, side=side, min_score=least, threads=threads, providers=self._providers), ()
 
     def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """The faces of an upright RGB image with pixels in [0, 255], the largest first.

@@ -112,7 +112,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         FileError: The file is missing, may not be read, or is a pipe or device; or memory is short.
         Damaged: It is no image (NotAnImage), is empty, or breaks off: half a picture is no picture.
         InputError: An array or object of another kind, one without pixels or a PIL image that was closed before it
-            was loaded; or more pixels than `max_pixels` (TooManyPixels).
+            was loaded; an address; or more pixels than `max_pixels` (TooManyPixels).
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -129,6 +129,7 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
         return _read(BytesIO(source), "the data", max_pixels)
     if not isinstance(source, str | PathLike):
         raise InputError(f"expected a path, bytes, a uint8 array or a PIL image, but got {type(source).__name__}")
+    _need_no_address(str(source))
     try:
         mode = os.stat(source).st_mode  # asked first: to open a pipe is to wait for whoever writes to it
         if not (S_ISREG(mode) or S_ISDIR(mode)):
@@ -331,6 +332,11 @@ def resize(image: UInt8[np.ndarray, "H W 3"], width: int, height: int) -> UInt8[
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
+def _need_no_address(text: str) -> None:
+    if "://" in text and not os.path.lexists(text):
+        raise InputError(f"{text} is an address, and photos are read from files; download it first")
+
+
 def find_images(
     paths: Iterable[str | PathLike[str]], *, refused: Callable[[FileError], None] | None = None
 ) -> list[Path]:
@@ -353,8 +359,7 @@ def find_images(
         text = os.fspath(path)
         if not text:
             raise InputError("expected a file, folder or pattern, but got an empty name; is a shell variable unset?")
-        if "://" in text and not os.path.lexists(text):
-            raise InputError(f"{text} is an address, and photos are read from files; download it first")
+        _need_no_address(text)
         if os.path.isdir(text):
             inside = _images_inside(text, refused)
             problem = f"there are no images in {text}; expected files named {', '.join(FORMATS)}"

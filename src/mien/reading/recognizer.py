@@ -7,7 +7,7 @@ calibration, threshold, recipe and measured scores. Nothing is decided by a file
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -62,7 +62,7 @@ class Reading:
     expression: Expression
     confidence: float
     uncertain: bool
-    probabilities: dict[Expression, float]
+    probabilities: dict[str, float]
     flags: tuple[str, ...] = ()
 
 
@@ -244,6 +244,12 @@ class Recognizer:
         self.labels = self.card.labels
         self._temperatures = np.array(self.card.temperatures, np.float32)
         self._biases = np.array(self.card.biases, np.float32)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: it is loaded anew from its file, in another process too, and keeps its detector."""
+        path, threads, providers = self.path.absolute(), self._threads, self._providers
+        kept = {name: value for name, value in vars(self).items() if name == "detector"}
+        return partial(Recognizer, path, views=self.views, threads=threads, providers=providers), (), kept
 
     @property
     def name(self) -> str:
@@ -440,9 +446,10 @@ def load_model(
     return Recognizer(model, views=views, threads=threads, providers=providers)
 
 
-@lru_cache(maxsize=1)
-def _default() -> Recognizer:
-    return load_model()
+@lru_cache(maxsize=2)
+def default_model(threads: int = 0) -> Recognizer:
+    """The default model, loaded once for each number of threads that is asked for."""
+    return load_model(threads=threads)
 
 
 def read(source: ImageSource) -> list[Reading]:
@@ -459,4 +466,4 @@ def read(source: ImageSource) -> list[Reading]:
         Damaged: It is no image, or a broken one.
         InputError: An array or image of a kind that is not taken, or too many pixels.
     """
-    return _default().read(source)
+    return default_model().read(source)

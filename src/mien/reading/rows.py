@@ -41,8 +41,8 @@ class RowLog:
         path: A .csv, .jsonl or .parquet file. One of a finished run is replaced, but not before the first row comes.
         settings: What the rows depend on, as plain values for JSON, their `video` among it; an interrupted run goes
             on under the same only. None: this run cannot be resumed, and no notes are made.
-        resume: Go on with an interrupted run. Where there is none, begin. Rows of a run that ended where its video broke
-            off are not gone on with, and not taken for complete.
+        resume: Go on with an interrupted run. Where there is none, begin. Rows that end where their video broke off are
+            not gone on with, and not taken for complete.
         shift: With the columns of a baseline.
 
     Attributes:

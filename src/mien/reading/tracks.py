@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mien.errors import InputError, MissingExtra
-from mien.expressions import EXPRESSIONS, Expression
+from mien.expressions import EXPRESSIONS
 from mien.reading.faces import Face
 from mien.reading.quality import needed
 from mien.reading.recognizer import Reading
@@ -69,8 +69,8 @@ class TrackedReading(Reading):
     """
 
     track: int = 0
-    raw: dict[Expression, float] = field(default_factory=dict)
-    shift: dict[Expression, float] | None = None
+    raw: dict[str, float] = field(default_factory=dict)
+    shift: dict[str, float] | None = None
 
 
 @dataclass(slots=True)
@@ -210,7 +210,7 @@ class Tracker:
             shift=self._shift(mood, max(passed, _INSTANT_S), raw),
         )
 
-    def _shift(self, mood: _Mood, passed: float, raw: Float[np.ndarray, "7"]) -> dict[Expression, float] | None:
+    def _shift(self, mood: _Mood, passed: float, raw: Float[np.ndarray, "7"]) -> dict[str, float] | None:
         """Take the resting face in the first seconds, and compare with it afterwards."""
         if not self.options.baseline_s:
             return None
@@ -257,7 +257,7 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return shared / (one[2] * one[3] + other[2] * other[3] - shared) if shared else 0.0
 
 
-def _named(values: Float[np.ndarray, "7"]) -> dict[Expression, float]:
+def _named(values: Float[np.ndarray, "7"]) -> dict[str, float]:
     return dict(zip(EXPRESSIONS, values.tolist(), strict=True))
 
 

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from mien.errors import InputError, MienError
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop
 from mien.reading.follow import SIDE, Follower
-from mien.reading.recognizer import Recognizer, load_model, need_seven
+from mien.reading.recognizer import Recognizer, default_model, need_seven
 from mien.reading.tracks import TrackedReading, Tracker, TrackOptions
 from mien.reading.video import Camera, Picture, VideoFile, open_video, sample
 
@@ -26,7 +26,7 @@ THREADS = 1
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame and what was read in it.
+    """One frame and what was read in it. As long as it is kept, so is its picture.
 
     Attributes:
         number: Count of the video's frames before it, from the start that was asked for, those that `every_s` leaves
@@ -76,7 +76,13 @@ class Watch:
     ) -> None:
         if not (every_s >= 0 and detect_every_s >= 0):
             raise InputError(f"expected spans of 0 s or more, but got {every_s} and {detect_every_s}")
-        self.recognizer = recognizer or load_model(threads=THREADS)
+        for given, kind, source_of in (
+            (recognizer, Recognizer, "mien.load_model gives one"),
+            (tracking, TrackOptions, "as mien.TrackOptions(max_gap_s=2)"),
+        ):
+            if not isinstance(given, kind | None):
+                raise InputError(f"expected a {kind.__name__} or None, but got {given!r}; {source_of}")
+        self.recognizer = recognizer or default_model(THREADS)
         need_seven(self.recognizer, "watching")
         self._video = open_video(source, start_s=start_s, end_s=end_s)
         self.every_s = every_s
@@ -194,7 +200,8 @@ def watch(
     ...         print(f"{frame.time_s:.2f}", reading.track, reading.expression, f"{reading.confidence:.0%}")
 
     Faces pass through the same crop and preprocessing as in photos and evaluation. Leaving the loop early closes the
-    video. Memory does not grow with its length.
+    video. Memory does not grow with its length; but each frame that is kept keeps its picture, of 3 MB or so, so keep
+    its `readings` rather than the frame.
 
     Args:
         source: A video file of any form that FFmpeg reads, or the number of a camera.
@@ -205,7 +212,7 @@ def watch(
         start_s: Start at this time of the file.
         end_s: Stop before this time.
         detect_every_s: Look for faces so often, in seconds, and follow them in between; 0: look on every frame.
-        tracking: Gap, smoothing, margin, baseline.
+        tracking: Gap, smoothing, margin, baseline: a `mien.TrackOptions`.
 
     Returns:
         The frames as they are read, those without a face included.
