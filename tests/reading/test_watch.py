@@ -3,6 +3,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np

@@ -18,7 +18,7 @@ from mien.reading.recognizer import Recognizer
 from mien.web.gate import Gate
 from mien.web.limits import Limits, Refusal
 from mien.web.metrics import Metrics
-from mien.web.routes import about_routes, reading_routes
+from mien.web.routes import about_routes, health_routes, reading_routes
 from mien.web.service import Service
 
 STATIC = Path(__file__).parent / "static"
@@ -69,6 +69,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,  # a photo would be sent once more, and past a proxy's TLS
         exception_handlers={Refusal: _refused, HTTPException: _http_error, RequestValidationError: _invalid},
     )
     # The last one added is the outermost.
@@ -79,6 +80,7 @@ def create_app(
     described = [Security(HTTPBearer(auto_error=False))] if token else []  # the door checks it, and the stream's too
     app.include_router(reading_routes(service), dependencies=described)
     app.include_router(about_routes(service), dependencies=described)
+    app.include_router(health_routes())
     app.add_route("/", _page("index.html"), include_in_schema=False)
     app.add_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

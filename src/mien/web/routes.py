@@ -47,10 +47,12 @@ _ERRORS: Responses = {
         415: "The body is of no type that is taken, or no image.",
         422: "An image is damaged or has too many pixels, or the JSON is not as expected.",
         503: "Too many requests are waiting; see Retry-After.",
+        500: "A fault of the server, whose log has it.",
         504: "Reading took too long.",
     }.items()
 }
-_DOORS: Responses = {status: _ERRORS[status] for status in (401, 403)}
+_DOORS: Responses = {status: _ERRORS[status] for status in (401, 403, 500)}
+_OPEN_DOORS: Responses = {status: _ERRORS[status] for status in (403, 500)}  # no token is asked for
 
 Source = Annotated[str, Query(max_length=1000, description="A name for a raw body, which comes back with the answer.")]
 
@@ -71,15 +73,13 @@ def reading_routes(service: Service) -> APIRouter:
         results, several = await _work(service, request, source, service.read)
         if several:
             return JSONResponse({"photos": list(map(_to_json, results))})
-        if isinstance(results[0], Failure):
-            raise results[0].refusal
         return JSONResponse(_to_json(results[0]))
 
     @router.post(
         "/faces",
         summary="Read faces that are cropped already",
         description="Each image is a face and nothing else, framed as FER2013 frames its faces; it is made grey and "
-        "resized to 48 x 48. An image that cannot be read has an `error` in its place.",
+        "resized to 48 x 48. One of several that cannot be read has an `error` in its place.",
         responses={200: {"model": schemas.CropsOut}, **_ERRORS},
         openapi_extra=_BODY,
     )
@@ -95,9 +95,10 @@ def reading_routes(service: Service) -> APIRouter:
 
 
 def about_routes(service: Service) -> APIRouter:
-    """The model, the server's health and its counters."""
+    """The model, and the server's counters."""
     router = APIRouter(tags=["about"])
 
+    @router.head("/v1/models", include_in_schema=False)
     @router.get(
         "/v1/models",
         summary="The model's card, and the limits",
@@ -111,6 +112,7 @@ def about_routes(service: Service) -> APIRouter:
         model |= {"labels": list(EXPRESSIONS), "views": service.recognizer.views}
         return {"models": [model], "limits": {name: getattr(limits, name) for name in schemas.LimitsOut.model_fields}}
 
+    @router.head("/metrics", include_in_schema=False)
     @router.get(
         "/metrics",
         summary="Counters for Prometheus",
@@ -120,7 +122,15 @@ def about_routes(service: Service) -> APIRouter:
     async def counters() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-    @router.get("/healthz", summary="Is it there?", response_model=schemas.HealthOut, responses=_DOORS)
+    return router
+
+
+def health_routes() -> APIRouter:
+    """Whether the server is there, which nobody needs a token to ask."""
+    router = APIRouter(tags=["about"])
+
+    @router.head("/healthz", include_in_schema=False)  # monitors ask so
+    @router.get("/healthz", summary="Is it there?", response_model=schemas.HealthOut, responses=_OPEN_DOORS)
     async def health() -> dict[str, str]:
         return {"status": "ok", "version": version("mien")}
 
@@ -128,16 +138,23 @@ def about_routes(service: Service) -> APIRouter:
 
 
 async def _work(service: Service, request: Request, source: str, read: Read) -> tuple[list["Photo | Failure"], bool]:
-    """The images of a request, read within its time; and whether its form is that for several."""
+    """The images of a request, read within its time; and whether its form is that for several.
+
+    Raises:
+        Refusal: The request cannot be served, or its only image not be read.
+    """
     came, seconds = None, service.limits.seconds
     try:
         with service.admitted():
             async with asyncio.timeout(seconds):
                 came = await uploads(request, service.limits, source)
                 allowance = Allowance(service.limits)
-                return await asyncio.gather(*(_one(image, read, allowance) for image in came.images)), came.several
+                results = await asyncio.gather(*(_one(image, read, allowance) for image in came.images))
     except TimeoutError as error:
         raise _late(seconds, sent=came is not None) from error
+    if not came.several and isinstance(results[0], Failure):
+        raise results[0].refusal
+    return results, came.several
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class _Handshake(ServerProtocol):
     def reject(self, status: HTTPStatus | int, text: str) -> Response:
         phrase = HTTPStatus(status).phrase
         hint = "open a stream with a WebSocket client: GET /v1/stream, without a body"
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            hint = "send at most 128 headers of 8 KiB each; cookies are not needed"
         refusal = Refusal(int(status), phrase.lower().replace(" ", "_"), text.strip() or phrase, hint)
         response = super().reject(status, json.dumps(refusal.to_object()))
         del response.headers["Content-Type"]
@@ -114,6 +116,11 @@ class _Stream(WebSocketsSansIOProtocol):
                 answer = self.conn.reject(400, f"this is no WebSocket handshake: {reason}").serialize()
             self.transport.write(answer)
             self.transport.close()
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if not self.writable.is_set():  # it asks and asks, and reads no answer
+            self.transport.abort()
 
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text" and not self.close_sent:

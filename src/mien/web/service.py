@@ -7,8 +7,8 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from threading import Lock
+from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from mien.web.limits import Allowance, Limits, Refusal, of_image
 from mien.web.metrics import Metrics
 
 T = TypeVar("T")
+Image = UInt8[np.ndarray, "H W 3"]
 LARGE = 16_000_000  # pixels of an image, of which decoding may need ten bytes each
 
 
@@ -45,12 +46,13 @@ class Service:
         # Two threads at least: one decodes while the other one's detection has the cores.
         self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "mien-image")
         self._network = ThreadPoolExecutor(1, "mien-network")
-        self._large = Lock()
+        self._large = ThreadPoolExecutor(1, "mien-large")
         self._batcher = Batcher(recognizer.probabilities, self._network, seen=metrics.batch.observe)
 
     def close(self) -> None:
         """End the threads, once what runs has ended."""
         self._pool.shutdown()
+        self._large.shutdown()
         self._network.shutdown()
 
     @contextmanager
@@ -98,12 +100,11 @@ class Service:
             Refusal: It cannot be read.
         """
 
-        def find() -> tuple[list[Face], Faces, tuple[int, ...]]:
-            with self._opened(content, allowance) as image:
-                return *self.recognizer.find_faces(image), image.shape
+        def find(image: Image) -> tuple[list[Face], Faces, tuple[int, ...]]:
+            return *self.recognizer.find_faces(image), image.shape
 
         with self._batcher.announced():
-            faces, crops, shape = await self.run(find)
+            faces, crops, shape = await self._look(content, allowance, find)
         rows = await self._batcher.ask(crops)
         self.metrics.faces.inc(len(faces))
         return self._photo(source, shape, faces, crops, rows)
@@ -115,13 +116,12 @@ class Service:
             Refusal: It cannot be read.
         """
 
-        def cut() -> tuple[Faces, tuple[int, ...]]:
-            with self._opened(content, allowance) as image:
-                same = image.shape[:2] == (SIDE, SIDE)
-                return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
+        def cut(image: Image) -> tuple[Faces, tuple[int, ...]]:
+            same = image.shape[:2] == (SIDE, SIDE)
+            return grey(image if same else resize(image, SIDE, SIDE))[None], image.shape
 
         with self._batcher.announced():
-            crops, shape = await self.run(cut)
+            crops, shape = await self._look(content, allowance, cut)
         rows = await self._batcher.ask(crops)
         self.metrics.faces.inc()
         face = Face(box=(0.0, 0.0, float(shape[1]), float(shape[0])), score=1.0, landmarks=())
@@ -134,17 +134,24 @@ class Service:
         ]
         return Photo(source, width, height, self.recognizer.name, readings)
 
-    @contextmanager
-    def _opened(self, content: bytes, allowance: Allowance | None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """An image for as long as it is looked at; of the large ones one at a time."""
+    async def _look(self, content: bytes, allowance: Allowance | None, look: Callable[[Image], T]) -> T:
+        """Decode an image and do something with it; with the large ones one at a time, while others pass them by."""
+        pixels = await self.run(partial(self._pixels, content))
+
+        def work() -> T:
+            return look(self._open(content, pixels, allowance or Allowance(self.limits)))
+
+        pool = self._large if pixels > LARGE else self._pool
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def _pixels(self, content: bytes) -> int:
         try:
             width, height = image_size(content, max_pixels=self.limits.pixels)
         except MienError as error:
             raise of_image(error) from error
-        with self._large if width * height > LARGE else nullcontext():
-            yield self._open(content, width * height, allowance or Allowance(self.limits))
+        return width * height
 
-    def _open(self, content: bytes, pixels: int, allowance: Allowance) -> UInt8[np.ndarray, "H W 3"]:
+    def _open(self, content: bytes, pixels: int, allowance: Allowance) -> Image:
         try:
             with allowance.taken(pixels) as most:
                 return open_image(content, max_pixels=most)
