@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from serving import COLLINS, HOPPER, Running, no_face, serving
 
-from mien.web.limits import Limits
+from mien.web.bodies import _fields
+from mien.web.limits import Limits, Refusal
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,14 @@ def test_nothing_is_written_to_disk(
 )
 def test_what_is_refused(server: Running, kind: str, body: bytes, expected: tuple[int, str]) -> None:
     assert error(server.read(body, kind)) == expected
+
+
+@pytest.mark.parametrize("body", [{"images": [1] * 1_000}, dict.fromkeys(map(str, range(1_000)), "")])
+def test_one_mistake_of_a_body_is_looked_for(body: dict) -> None:
+    """A list of every one would hold up all others for minutes, and take gigabytes."""
+    with pytest.raises(Refusal, match="the JSON is not as expected, at") as refused:
+        _fields(json.dumps(body).encode())
+    assert refused.value.__cause__.error_count() <= 4
 
 
 def test_too_many_files(server: Running) -> None:

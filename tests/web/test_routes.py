@@ -69,6 +69,8 @@ def test_cropped_faces_have_the_offline_answer(server: Running) -> None:
     assert np.array(rows) == pytest.approx(load_model().probabilities(faces), abs=1e-4)
     assert [answer["source"] for answer in answers] == [f"{n}.png" for n in range(5)]
     assert bad == {"source": "bad.png", "error": bad["error"]}
+    alone = server.http.post("/v1/faces", content=b"no")
+    assert (alone.status_code, alone.json()) == (415, {"error": bad["error"]})
 
 
 def test_a_large_crop_is_made_small(server: Running) -> None:
@@ -87,6 +89,13 @@ def test_the_card_is_told_with_the_limits(server: Running) -> None:
     assert came["limits"] == {"body": 20_000_000, "pixels": 1_000_000, "images": 64, "seconds": 30.0}
 
 
+def test_monitors_may_ask_for_heads_alone(server: Running) -> None:
+    for path in ("/healthz", "/metrics", "/v1/models", "/", "/openapi.json"):
+        answer = server.http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert all("head" not in way for way in server.http.get("/openapi.json").json()["paths"].values())
+
+
 def test_health_and_metrics(server: Running) -> None:
     assert server.http.get("/healthz").json()["status"] == "ok"
     server.read(COLLINS)
@@ -97,7 +106,8 @@ def test_health_and_metrics(server: Running) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/v1/read", 405), ("POST", "/healthz", 405),
-                                   ("GET", "/static/../app.py", 404), ("GET", "/static/%2e%2e/app.py", 404)]
+                                   ("POST", "/v1/read/", 404), ("GET", "/static/../app.py", 404),
+                                   ("GET", "/static/%2e%2e/app.py", 404)]
 )
 def test_wrong_paths_and_methods(server: Running, method: str, path: str, status: int) -> None:
     answer = server.http.request(method, path)

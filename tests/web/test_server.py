@@ -199,6 +199,16 @@ def test_every_handshake_has_an_answer(sent: bytes, status: int, capfd: pytest.C
     assert capfd.readouterr().err == ""
 
 
+def test_who_asks_and_reads_no_answer_is_let_go() -> None:
+    """Each ping has its pong, and these would pile up in memory."""
+    ping = b"\x89\xfd" + bytes(4) + b"x" * 125
+    with serving() as server, socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(handshake(KEY))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 101 ")
+        with pytest.raises(ConnectionError):
+            connection.sendall(ping * 1_000_000)  # 131 MB, and what a system buffers is some
+
+
 def test_a_bad_handshake_does_not_disturb_the_end() -> None:
     with process() as (running, url), socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as bad:
         bad.sendall(handshake(KEY, LENGTH) + b"abc")

@@ -7,7 +7,8 @@ from threading import Event
 import httpx
 import numpy as np
 import pytest
-from serving import COLLINS, Running, Stuck, serving, two_faces, variations
+from PIL import Image
+from serving import COLLINS, Running, Stuck, encoded, no_face, serving, two_faces, variations
 
 from mien.errors import InputError
 from mien.expressions import Expression
@@ -82,6 +83,29 @@ def test_large_images_are_decoded_one_at_a_time(large: int, expected: int, monke
     asyncio.run(read_all())
     service.close()
     assert most == 1 if expected == 1 else most >= expected
+
+
+def test_large_images_do_not_hold_up_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small = encoded(Image.new("L", (900, 900)), "PNG"), no_face()
+    done = Event()
+
+    def slow(content: bytes, **options: int) -> np.ndarray:
+        assert content != large or done.wait(60), "the small one never came"
+        return open_image(content, **options)
+
+    monkeypatch.setattr("mien.web.service.open_image", slow)
+    monkeypatch.setattr("mien.web.service.LARGE", 800_000)
+    service = Service(load_model(), Limits(), Metrics())
+
+    async def read_all() -> None:
+        waiting = [asyncio.create_task(service.read(large, "")) for _ in range(20)]
+        await asyncio.sleep(0)
+        await service.read(small, "")
+        done.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(read_all())
+    service.close()
 
 
 def test_faces_come_largest_first_as_in_process() -> None:
