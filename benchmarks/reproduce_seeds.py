@@ -170,6 +170,13 @@ def place(result: dict[str, Any]) -> tuple[int, int]:
     return SEED_RECIPES.index(result["recipe"]), result["seed"]
 
 
+def shown() -> list[dict[str, Any]]:
+    """The results that the pages show: full runs, and trials of recipes that have none."""
+    full = stored(FULL)
+    trials = [r for r in stored(TRIAL) if r["recipe"] not in {f["recipe"] for f in full}]
+    return sorted(full + trials, key=place)
+
+
 def put_into(page: Path, text: str) -> None:
     """Replace what stands between the page's two marks."""
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
@@ -201,9 +208,7 @@ def main() -> None:
                 # After every run, so that nothing is lost when the next one is stopped.
                 text = json.dumps(results, indent=1)
                 write_whole(file, lambda opened, text=text: opened.write(text))
-    full = stored(FULL)
-    trials = [r for r in stored(TRIAL) if r["recipe"] not in {f["recipe"] for f in full}]
-    measured = table(sorted(full + trials, key=place))
+    measured = table(shown())
     for page in PAGES:
         put_into(page, measured)
     print(measured)

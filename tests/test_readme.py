@@ -73,8 +73,7 @@ def script(name: str, folder: str = "benchmarks") -> ModuleType:
 def test_the_table_of_the_seed_systems_is_what_was_measured() -> None:
     pytest.importorskip("torch")
     seeds = script("reproduce_seeds")
-    file = seeds.FULL if seeds.FULL.exists() else seeds.TRIAL
-    table = seeds.table(json.loads(file.read_text(encoding="utf-8")))
+    table = seeds.table(seeds.shown())
     for page in seeds.PAGES:
         assert f"{seeds.BEGIN}\n{table}{seeds.END}" in page.read_text(encoding="utf-8"), page.name
 
