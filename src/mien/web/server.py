@@ -23,6 +23,9 @@ from mien.errors import InputError
 from mien.web.limits import HEAD, Limits, Refusal
 
 
+_UNREAD = 1_000_000  # bytes of answers to pings that may wait for a client
+
+
 class _Protocol(H11Protocol):
     """uvicorn's HTTP, with a time limit for a request's head and our form of errors.
 
@@ -119,7 +122,7 @@ class _Stream(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         super().handle_ping()
-        if not self.writable.is_set():  # it asks and asks, and reads no answer
+        if self.transport.get_write_buffer_size() > _UNREAD:  # it asks and asks, and reads no answer
             self.transport.abort()
 
     def send_receive_event_to_app(self) -> None:
