@@ -142,7 +142,7 @@ class RowLog:
             write_table(self.path, self.rows(), self.columns)
             self.growing.unlink()
         if problem and self._settings is not None:
-            write_whole(self._notes, lambda file: json.dump({"settings": self._settings, "problem": problem}, file))
+            write_whole(self._notes, lambda file: json.dump({"problem": problem}, file))
         else:
             self._notes.unlink(missing_ok=True)
         self.finished = True
@@ -213,7 +213,7 @@ class RowLog:
         try:
             need_file(self._notes)
             notes: dict[str, Any] = parse_json(self._notes.read_text(encoding="utf-8"))
-            if isinstance(notes["settings"], dict) and isinstance(notes.get("problem"), str):
+            if isinstance(notes, dict) and isinstance(notes.get("problem"), str):
                 return notes
             length, settings, state = notes["bytes"], notes["settings"], notes["state"]
             if type(length) is not int or not isinstance(settings, dict) or not isinstance(state, dict | None):

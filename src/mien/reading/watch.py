@@ -76,12 +76,10 @@ class Watch:
     ) -> None:
         if not (every_s >= 0 and detect_every_s >= 0):
             raise InputError(f"expected spans of 0 s or more, but got {every_s} and {detect_every_s}")
-        for given, kind, source_of in (
-            (recognizer, Recognizer, "mien.load_model gives one"),
-            (tracking, TrackOptions, "as mien.TrackOptions(max_gap_s=2)"),
-        ):
-            if not isinstance(given, kind | None):
-                raise InputError(f"expected a {kind.__name__} or None, but got {given!r}; {source_of}")
+        if not isinstance(recognizer, Recognizer | None):
+            raise InputError(f"expected a Recognizer, as mien.load_model gives, or None, but got {recognizer!r}")
+        if not isinstance(tracking, TrackOptions | None):
+            raise InputError(f"expected mien.TrackOptions(...) or None, but got {tracking!r}")
         self.recognizer = recognizer or default_model(THREADS)
         need_seven(self.recognizer, "watching")
         self._video = open_video(source, start_s=start_s, end_s=end_s)
