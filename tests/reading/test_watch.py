@@ -246,6 +246,7 @@ def test_networks_of_eight_labels_are_refused(clip: Path, monkeypatch: pytest.Mo
         mien.watch(clip, recognizer=recognizer)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("wrong", [{"recognizer": "mien-base"}, {"tracking": {"max_gap_s": 1}}])
 def test_what_is_no_recognizer_and_no_options_is_refused(wrong: dict[str, Any], clip: Path) -> None:
     with pytest.raises(InputError, match="expected .* or None, but got"):

@@ -22,7 +22,6 @@ from websockets.server import ServerProtocol
 from mien.errors import InputError
 from mien.web.limits import HEAD, Limits, Refusal
 
-
 _UNREAD = 1_000_000  # bytes of answers to pings that may wait for a client
 
 
