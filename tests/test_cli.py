@@ -90,6 +90,16 @@ def test_folder_csv_and_annotated_copies_in_input_order(collins: Path, hopper: P
     assert "no face" in done.stdout
 
 
+def test_a_large_photo_without_a_face_is_said_to_have_smaller_ones_perhaps(tmp_path: Path) -> None:
+    for name, width in (("small.png", 1280), ("large.png", 1281)):
+        Image.fromarray(np.full((200, width, 3), 128, np.uint8)).save(tmp_path / name)
+    done = mien("read", tmp_path)
+    assert done.stdout.count("no face") == 3
+    assert "no face in a large photo; where they are small, --size 4096 looks closer" in done.stdout
+    assert "--size" not in mien("read", tmp_path / "small.png").stdout
+    assert "--size" not in mien("read", tmp_path, "--size", "2560").stdout
+
+
 def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path) -> None:
     photo = tmp_path / "a.jpg"
     photo.write_bytes(collins.read_bytes())

@@ -68,8 +68,7 @@ def read(
         write_table(file, told.rows, columns_for(recognizer.labels))
     if ended is not None and not isinstance(ended, KeyboardInterrupt | SystemExit):
         raise ended
-    if told.table.row_count:
-        out.print(told.table)
+    told.print_table(hint=not size)
     for folder, _, what in pictures:
         if not as_json and any(path.parent == real_path(folder) for path in taken - photos):
             out.print(Text(f"{what}: {folder}"))
@@ -98,10 +97,11 @@ class _Told:
         self.as_json, self.names = as_json, names
         self.table = _faces_table()
         self.rows: list[Row] = []
-        self.count = self.failures = 0
+        self.count = self.failures = self.unseen = 0
 
     def add(self, result: "Photo | Failure") -> None:
         from mien.reading.bulk import Failure
+        from mien.reading.faces import SEARCHED
         from mien.reading.tables import to_object, to_rows
 
         self.count += 1
@@ -115,7 +115,16 @@ class _Told:
             sys.stdout.flush()
         else:
             source = Path(result.source)  # its name, where no other has it
+            self.unseen += int(not result.readings and max(result.width, result.height) > SEARCHED)
             _add_faces(self.table, result, source.name if self.names[source.name] == 1 else result.source)
+
+    def print_table(self, *, hint: bool) -> None:
+        """The table, where there is one; with a hint where faces may be too small to be seen."""
+        if self.table.row_count:
+            out.print(self.table)
+        if self.unseen and hint:
+            photos = "a large photo" if self.unseen == 1 else f"{self.unseen:,} large photos"
+            out.print(Text(f"no face in {photos}; where they are small, --size 4096 looks closer", style="dim"))
 
 
 def _need_folders(folders: dict[str, Path]) -> None:

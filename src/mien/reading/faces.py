@@ -38,6 +38,9 @@ _HINT = 0.1  # score from which a place is worth a closer look; face-free photos
 _PROBED = (0.00799, 1.83785, 0.07979, 0.41323)  # of the picture that `self_test` shows
 _OVERLAP = 0.3  # intersection over union from which two boxes are one face
 
+SEARCHED = _LARGER[-1]
+"""Longer side, in pixels, of the last look where no face is found: in larger photos smaller ones may be left."""
+
 TOLERANCE = 0.01
 """Of the detector's `self_test`: processors differ by less, another network by more."""
 
