@@ -95,7 +95,7 @@ def test_a_large_photo_without_a_face_is_said_to_have_smaller_ones_perhaps(tmp_p
         Image.fromarray(np.full((200, width, 3), 128, np.uint8)).save(tmp_path / name)
     done = mien("read", tmp_path)
     assert done.stdout.count("no face") == 3
-    assert "no face in a large photo; where they are small, --size 4096 looks closer" in done.stdout
+    assert "no face in a large photo: small ones may be found with --size 4096" in done.stdout
     assert "--size" not in mien("read", tmp_path / "small.png").stdout
     assert "--size" not in mien("read", tmp_path, "--size", "2560").stdout
 

@@ -124,7 +124,7 @@ class _Told:
             out.print(self.table)
         if self.unseen and hint:
             photos = "a large photo" if self.unseen == 1 else f"{self.unseen:,} large photos"
-            out.print(Text(f"no face in {photos}; where they are small, --size 4096 looks closer", style="dim"))
+            out.print(Text(f"no face in {photos}: small ones may be found with --size 4096", style="dim"))
 
 
 def _need_folders(folders: dict[str, Path]) -> None:
