@@ -201,7 +201,7 @@ class Step:
         self.learners, self.lead = learners, learners[0].classifier
         self.lead.teachers = tuple(teachers)
         self.batch = Batch(*(getattr(batch, field.name).clone() for field in fields(Batch)))
-        self.factor = torch.zeros((), device=DEVICE)  # the steps that warm up move no weights, only what follows them
+        self.factor = torch.zeros((), device=DEVICE)  # steps that warm up leave what weights say as it is
         self.graph = torch.cuda.CUDAGraph() if DEVICE.type == "cuda" else None
         if self.graph:
             beside = torch.cuda.Stream()

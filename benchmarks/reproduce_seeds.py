@@ -88,6 +88,7 @@ def one(name: str, seed: int, faces: FaceSet, options: argparse.Namespace) -> di
         "seed": seed,
         "claim": recipe.claim,
         "full": full,
+        "asked": recipe.epochs,
         "epochs": len(history),
         "best_epoch": best_epoch,
         "history": history,
@@ -197,7 +198,8 @@ def main() -> None:
     file = FULL if options.epochs is None else TRIAL
     if not options.pages:
         faces = load(options.data)
-        results = [r for r in stored(file) if r["full"] or r["epochs"] == options.epochs]  # trials of one length
+        # Trials of one length; those of before `asked` was kept had all their epochs.
+        results = [r for r in stored(file) if r["full"] or r.get("asked", r["epochs"]) == options.epochs]
         done = {(r["recipe"], r["seed"]) for r in results}
         for name in options.recipes:
             for seed in options.seeds:

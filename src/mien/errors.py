@@ -52,6 +52,10 @@ class Damaged(MienError, ValueError):
     """A file was read, but its content is not what it should be."""
 
 
+class BreaksOff(Damaged):
+    """It ends before its end; what came before was read."""
+
+
 class NotAnImage(Damaged):
     """The content is of no image format that is known."""
 

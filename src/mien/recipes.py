@@ -184,7 +184,7 @@ class Cosine(Checked):
 class Stopping(Checked):
     """Keras' EarlyStopping on the validation accuracy; patience in epochs."""
 
-    patience: Count
+    patience: Count = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,9 +295,9 @@ def override(recipe: Recipe, settings: dict[str, str]) -> Recipe:
 
     Args:
         recipe: What to start from.
-        settings: Dotted field name to its new value as text, read as JSON where it is JSON. The name of a rule
-            (`optimizer=Muon`) stands for that rule as it is by default; what has none gets one by a setting of it
-            (`stopping.patience=6`).
+        settings: Dotted field name to its new value as text, read as JSON where it is JSON, one after the other. The
+            name of a rule (`optimizer=Muon`) stands for that rule as it is by default; what has none gets one by a
+            setting of it (`stopping.patience=6`).
 
     Raises:
         NotFound: No such field.
@@ -319,7 +319,7 @@ def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
     try:
         new = json.loads(text)
     except ValueError:
-        new = _RULES.get(text, text)
+        new = _RULES.get(text, text) if is_dataclass(old) else text
     if isinstance(new, list):
         new = tuple(new)
     if isinstance(old, float) and type(new) is int:
@@ -328,7 +328,7 @@ def _replaced(value: Any, path: list[str], text: str, whole: str) -> Any:
 
 
 _RULES = {type(rule).__name__: rule for rule in (Adam(), SGD(), Muon(), Constant(), Plateau(), Cosine())}
-_NONE_YET = {"stopping": Stopping(patience=6)}
+_NONE_YET = {"stopping": Stopping()}
 
 
 _MODERN = Augment(

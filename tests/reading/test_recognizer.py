@@ -122,6 +122,14 @@ def test_it_can_be_pickled_and_copied(collins: Path) -> None:
         assert other.read(collins) == recognizer.read(collins)
 
 
+class Upper(CenterFace):
+    """Another detector than its parent."""
+
+
+def test_a_copy_is_of_the_same_kind() -> None:
+    assert type(copy.deepcopy(Upper(threads=1))) is Upper
+
+
 def test_no_faces_give_no_rows(tmp_path: Path) -> None:
     for views in VIEWS:
         recognizer = Recognizer(bright(tmp_path / "m.onnx"), views=views)

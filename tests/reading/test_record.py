@@ -268,6 +268,19 @@ def test_a_truncated_video_leaves_its_rows_and_exit_code_1(tmp_path: Path) -> No
     assert mien(made, "--rows", tmp_path / "rows.csv", "--resume", "--summary").returncode == 0
 
 
+def test_a_frame_that_is_lost_does_not_make_rows_incomplete(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3)).astype(np.uint8)
+    made = encode(tmp_path / "a.mp4", noise, rate=10)
+    content = bytearray(made.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3_000] = bytes(each ^ 0x5A for each in content[middle : middle + 3_000])
+    made.write_bytes(content)
+    done = mien(made, "--rows", tmp_path / "rows.csv")
+    assert done.returncode == 1
+    assert "could not be decoded" in done.stderr
+    assert mien(made, "--rows", tmp_path / "rows.csv", "--resume", "--summary").returncode == 0
+
+
 def test_mistakes_are_one_line(clip: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video " * 50)

@@ -66,6 +66,35 @@ def test_rows_have_the_documented_columns(suffix: str, tmp_path: Path) -> None:
     assert found[1]["shift_happy"] in ("", None)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_rows_of_a_video_that_broke_off_are_not_all_there_is(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"rows{suffix}"
+    for settings in (SETTINGS, None):  # None: a camera's
+        fill(log := RowLog(path, SETTINGS), range(6))
+        log.finish("it breaks off")
+        assert sorted(each.name for each in tmp_path.iterdir()) == [path.name, f"{path.name}.resume"]
+        with pytest.raises(InputError, match="ends where its video did: it breaks off"):
+            RowLog(path, SETTINGS, resume=True)
+        fill(again := RowLog(path, settings), range(4))
+        again.finish()
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_note_without_its_rows_says_nothing(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "rows.csv", SETTINGS)
+    fill(log, range(6))
+    log.finish("it breaks off")
+    (tmp_path / "rows.csv").unlink()
+    assert not RowLog(tmp_path / "rows.csv", SETTINGS, resume=True).finished
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(InputError, match="is a pipe or device; name a file"):
+        RowLog(tmp_path / "rows.csv", SETTINGS)
+
+
 def test_rows_that_a_camera_left_are_not_written_over(tmp_path: Path) -> None:
     """A camera's run cannot be gone on with, and leaves no notes; of a Parquet table it leaves the rows beside it."""
     log = RowLog(tmp_path / "rows.parquet", None)

@@ -129,7 +129,7 @@ class CenterFace:
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy."""
         side, least, threads = self.side, self.min_score, self._threads
-        return partial(CenterFace, side=side, min_score=least, threads=threads, providers=self._providers), ()
+        return partial(type(self), side=side, min_score=least, threads=threads, providers=self._providers), ()
 
     def find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """The faces of an upright RGB image with pixels in [0, 255], the largest first.

@@ -249,7 +249,7 @@ class Recognizer:
         """For pickle and copy: it is loaded anew from its file, in another process too, and keeps its detector."""
         path, threads, providers = self.path.absolute(), self._threads, self._providers
         kept = {name: value for name, value in vars(self).items() if name == "detector"}
-        return partial(Recognizer, path, views=self.views, threads=threads, providers=providers), (), kept
+        return partial(type(self), path, views=self.views, threads=threads, providers=providers), (), kept
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mien.errors import Damaged, InputError
+from mien.errors import BreaksOff, InputError
 from mien.reading.clip import ClipWriter, Window, check_clip
 from mien.reading.draw import draw
 from mien.reading.images import check_format
@@ -125,7 +125,7 @@ class Recording:
                         self._left = not watch.live
                         return
                 yield frame
-        except Damaged as error:
+        except BreaksOff as error:
             self._problem = str(error)
             raise
         finally:

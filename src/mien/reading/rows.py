@@ -8,7 +8,6 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
-from errno import EINVAL
 from io import FileIO, StringIO
 from os import PathLike
 from pathlib import Path
@@ -26,12 +25,14 @@ def check_rows(path: str | PathLike[str]) -> None:
     """Refuse a table's file name before long work rather than after it.
 
     Raises:
-        InputError: Its suffix is none of `FORMS`.
+        InputError: Its suffix is none of `FORMS`, or it is a pipe or device.
         MissingExtra: Parquet without pyarrow.
         FileError: It cannot be written.
     """
     check_form(path, *FORMS)
     need_writable(path)
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"rows are read once more to be summed up, and {path} is a pipe or device; name a file")
 
 
 class RowLog:
@@ -113,8 +114,7 @@ class RowLog:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
-                if error.errno != EINVAL:  # a device has nothing to keep
-                    raise self._failed(error) from error
+                raise self._failed(error) from error
         content = {"settings": self._settings, "bytes": self._length, "state": state}
         write_whole(self._notes, lambda file: json.dump(content, file))
 
@@ -140,10 +140,11 @@ class RowLog:
         self.close()
         if self.growing != self.path:
             write_table(self.path, self.rows(), self.columns)
-            self.growing.unlink()
-        if problem and self._settings is not None:
+        if problem and self._settings is not None:  # before the rows that grew are gone: they can be gone on with
             write_whole(self._notes, lambda file: json.dump({"problem": problem}, file))
-        else:
+        if self.growing != self.path:
+            self.growing.unlink()
+        if not problem:
             self._notes.unlink(missing_ok=True)
         self.finished = True
 
@@ -156,19 +157,15 @@ class RowLog:
         try:
             self.growing.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.growing, mode, buffering=0)  # noqa: SIM115
-            self._cut(length)
+            self._file.truncate(length)
+            self._file.seek(length)
         except OSError as error:
             raise self._failed(error) from error
         self._length = length
 
-    def _cut(self, length: int) -> None:
-        if self._file is not None and self.growing.is_file():  # a pipe or device keeps nothing
-            self._file.truncate(length)
-            self._file.seek(length)
-
     def _try_place(self) -> None:
         """Open a file that is there as it is, so that what cannot be written is told before long work."""
-        if os.path.lexists(self.growing) and not self.growing.is_fifo():  # to open a pipe is to wait for its reader
+        if os.path.lexists(self.growing):
             try:
                 open(self.growing, "ab").close()
             except OSError as error:
@@ -194,7 +191,7 @@ class RowLog:
             return None
         notes = self._parse_notes()
         if problem := notes.get("problem"):
-            if resume:
+            if resume and self.path.exists():
                 raise InputError(
                     f"{self.path} ends where its video did: {problem}; where that file is whole now, or these rows are "
                     "not wanted, leave out --resume to begin anew"
@@ -232,7 +229,7 @@ class RowLog:
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            self._cut(self._length)
+            self._file.truncate(self._length)
             raise self._failed(error) from error
         self._length = length
 

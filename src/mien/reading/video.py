@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
+from mien.errors import BreaksOff, Damaged, FileError, InputError, MienError, MissingExtra
 from mien.storage import need_file
 
 _BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
@@ -30,7 +30,8 @@ _NO_INDEX = ("mpegts", "mpeg")
 _LONGEST = 4  # sides of a pixel, one by the other; a head that says more is nonsense
 _LATEST = 2**63 - 1  # in microseconds, as FFmpeg counts
 
-LIMITS = {"max_pixels": "36000000"}
+MAX_PIXELS = 36_000_000
+LIMITS = {"max_pixels": str(MAX_PIXELS)}
 """FFmpeg's options for every decoder: a frame may have 8192 x 4320 pixels, of which it keeps up to 16."""
 
 DEMUXERS = (
@@ -78,7 +79,10 @@ class Picture:
 
     @property
     def _square(self) -> tuple[int, int]:
-        return max(1, round(self.content.width * _scale(self.aspect))), self.content.height
+        width, height = self.content.width, self.content.height
+        wide = max(1, round(width * self.aspect))
+        believed = 1 / _LONGEST <= self.aspect <= _LONGEST and wide * height <= MAX_PIXELS
+        return (wide if believed else width), height
 
     @property
     def _quarters(self) -> int:
@@ -128,6 +132,8 @@ class VideoFile:
             raise InputError(f"expected a start from 0 s on and an end after it, but got {start_s} s and {end_s} s")
         self.name, self.start_s, self.end_s = os.fspath(source), start_s, end_s
         self.lost = (0, 0.0)
+        self._nonsense = False  # the container could not be read to its end
+        self._aspect_told: Fraction | None = None
         self._open()
 
     def _open(self) -> None:
@@ -163,7 +169,7 @@ class VideoFile:
             lost: The attribute, as it was there.
 
         Raises:
-            Damaged: After the last frame: the file breaks off, or some frames or all could not be decoded.
+            Damaged: After the last frame: the file breaks off (BreaksOff), or some frames or all could not be decoded.
             InputError: No frame is as late as the start, or none comes before the end.
         """
         number, last = after or (-1, -1.0)
@@ -185,8 +191,16 @@ class VideoFile:
                 # Some formats do not say how long a frame stands: as long as the one before.
                 stands = float(content.duration * content.time_base) or (time_s - last if last >= 0 else 0.0)
                 number, last, end, begun = number + 1, time_s, time_s + stands, True
-                yield Picture(number, time_s, content, self._stream.sample_aspect_ratio or Fraction(1))
+                yield Picture(number, time_s, content, self._aspect())
         self._check_end(number, end)
+
+    def _aspect(self) -> Fraction:
+        """Of the file's head, unless the stream itself changes it midway, as television does."""
+        told = self._stream.codec_context.sample_aspect_ratio
+        if self._aspect_told is None:
+            self._aspect_told = told
+        changed = told if told != self._aspect_told else None
+        return changed or self._stream.sample_aspect_ratio or Fraction(1)
 
     def _check_end(self, number: int, end: float) -> None:
         whole = self._whole_s()
@@ -194,8 +208,10 @@ class VideoFile:
             raise InputError(f"{self.name} has no frame after {self.start_s:.2f} s; it may be shorter than that")
         if number < 0:
             raise Damaged(f"{self.name} has no frame that can be decoded; the file may be empty or damaged")
+        if self._nonsense and (whole is None or end > whole + _SHORT_S):  # a head that tells nothing, or nothing true
+            raise BreaksOff(f"{self.name} breaks off after {end:.2f} s; all before that was read")
         if whole is not None and end < whole - _SHORT_S:
-            raise Damaged(f"{self.name} breaks off after {end:.2f} s of {whole:.2f} s; all before that was read")
+            raise BreaksOff(f"{self.name} breaks off after {end:.2f} s of {whole:.2f} s; all before that was read")
         self._check_lost()
 
     def _check_lost(self) -> None:
@@ -278,6 +294,7 @@ class VideoFile:
                 packet = next(packets, None)
             except broken:  # the file goes on as nonsense; the decoder still holds some frames before it
                 yield from self._held()
+                self._nonsense = True
                 yield None
                 return
             if packet is None:
@@ -297,11 +314,6 @@ class VideoFile:
         for content in contents:
             content.time_base = self._stream.time_base
             yield content
-
-
-def _scale(aspect: Fraction) -> float:
-    """What a picture's width is multiplied by so that its pixels are square."""
-    return float(aspect) if 1 / _LONGEST <= aspect <= _LONGEST else 1.0
 
 
 def open_container(name: str) -> Any:

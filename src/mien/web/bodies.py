@@ -125,10 +125,10 @@ def _fields(body: bytes) -> ImagesIn:
         given = from_json(body)
     except ValueError as error:
         raise _bad_json("the body", f"it is no JSON: {error}") from error
-    if isinstance(given, dict):  # a million keys would be a million errors, and one of these is unknown too
-        given = dict(islice(given.items(), len(ImagesIn.model_fields) + 1))
-    try:
-        return ImagesIn.model_validate(given)
+    if not isinstance(given, dict):
+        raise _bad_json("the body", "it should be an object")
+    try:  # a million keys would be a million errors, and one of the first few is unknown too
+        return ImagesIn.model_validate(dict(islice(given.items(), len(ImagesIn.model_fields) + 1)))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         raise _bad_json(".".join(map(str, first["loc"])) or "the body", first["msg"]) from error

@@ -87,7 +87,7 @@ class _Handshake(ServerProtocol):
         phrase = HTTPStatus(status).phrase
         hint = "open a stream with a WebSocket client: GET /v1/stream, without a body"
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            hint = "send at most 128 headers of 8 KiB each; cookies are not needed"
+            hint = "send at most 128 headers of 8 KiB each, 32 KiB together; cookies are not needed"
         refusal = Refusal(int(status), phrase.lower().replace(" ", "_"), text.strip() or phrase, hint)
         response = super().reject(status, json.dumps(refusal.to_object()))
         del response.headers["Content-Type"]
