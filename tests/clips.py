@@ -108,6 +108,16 @@ def encode(
     return path
 
 
+def damaged(path: Path) -> Path:
+    """Six seconds of noise at ten frames a second, of which some in the middle cannot be decoded."""
+    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3)).astype(np.uint8)
+    content = bytearray(encode(path, noise, rate=10).read_bytes())
+    middle = slice(len(content) // 2, len(content) // 2 + 3_000)
+    content[middle] = bytes(each ^ 0x5A for each in content[middle])
+    path.write_bytes(content)
+    return path
+
+
 def turn(path: Path, degrees: int) -> None:
     """Have an MP4 say that players shall turn it clockwise, as phones do: the matrix in its track's head."""
     content = bytearray(path.read_bytes())

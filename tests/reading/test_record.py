@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from clips import encode, one_face, paste, scene, turn
+from clips import damaged, encode, one_face, paste, scene, turn
 from mien.errors import FileError, InputError
 from mien.expressions import Expression
 from mien.reading.record import Outputs, Recording
@@ -269,12 +269,7 @@ def test_a_truncated_video_leaves_its_rows_and_exit_code_1(tmp_path: Path) -> No
 
 
 def test_a_frame_that_is_lost_does_not_make_rows_incomplete(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (60, 96, 128, 3)).astype(np.uint8)
-    made = encode(tmp_path / "a.mp4", noise, rate=10)
-    content = bytearray(made.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 3_000] = bytes(each ^ 0x5A for each in content[middle : middle + 3_000])
-    made.write_bytes(content)
+    made = damaged(tmp_path / "a.mp4")
     done = mien(made, "--rows", tmp_path / "rows.csv")
     assert done.returncode == 1
     assert "could not be decoded" in done.stderr
