@@ -1,7 +1,6 @@
 """What the stand-ins share: one network, images as other packages take them, boxes in whole pixels, refusals."""
 
 from base64 import b64decode
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,12 @@ from mien.errors import Damaged, InputError
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.faces import Face
 from mien.reading.images import from_bgr, grey, open_image, resize
-from mien.reading.recognizer import SIDE, Recognizer, load_model
+from mien.reading.recognizer import SIDE, Recognizer, default_model
 
 
-@lru_cache(maxsize=1)
 def recognizer() -> Recognizer:
-    """The default model, loaded once for all stand-ins of a process."""
-    return load_model()
+    """The default model, loaded once for all stand-ins of a process and for `mien.read`."""
+    return default_model()
 
 
 def open_source(source: Any) -> UInt8[np.ndarray, "H W 3"]:

@@ -140,12 +140,12 @@ class RowLog:
         self.close()
         if self.growing != self.path:
             write_table(self.path, self.rows(), self.columns)
-        if problem and self._settings is not None:  # before the rows that grew are gone: they can be gone on with
+        if problem and self._settings is not None:
             write_whole(self._notes, lambda file: json.dump({"problem": problem}, file))
-        if self.growing != self.path:
-            self.growing.unlink()
-        if not problem:
+        else:
             self._notes.unlink(missing_ok=True)
+        if self.growing != self.path:  # last: before the notes tell the end, they can be gone on with
+            self.growing.unlink()
         self.finished = True
 
     def close(self) -> None:

@@ -46,8 +46,8 @@ _ERRORS: Responses = {
         413: "The body has too many bytes, or too many images.",
         415: "The body is of no type that is taken, or no image.",
         422: "An image is damaged or has too many pixels, or the JSON is not as expected.",
-        503: "Too many requests are waiting; see Retry-After.",
         500: "A fault of the server, whose log has it.",
+        503: "Too many requests are waiting; see Retry-After.",
         504: "Reading took too long.",
     }.items()
 }

@@ -89,9 +89,9 @@ class Service:
             self._streams -= 1
             self.metrics.streams.set(self._streams)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do something slow in the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def run(self, work: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
+        """Do something slow in the pool, or in another."""
+        return await asyncio.get_running_loop().run_in_executor(pool or self._pool, work)
 
     async def read(self, content: bytes, source: str, allowance: Allowance | None = None) -> Photo:
         """Find and read the faces of one encoded image, which takes its pixels from the allowance of its request.
@@ -141,8 +141,7 @@ class Service:
         def work() -> T:
             return look(self._open(content, pixels, allowance or Allowance(self.limits)))
 
-        pool = self._large if pixels > LARGE else self._pool
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        return await self.run(work, self._large if pixels > LARGE else None)
 
     def _pixels(self, content: bytes) -> int:
         try:
