@@ -55,3 +55,9 @@ def test_an_eighth_expression_has_a_bar_too() -> None:
 
 def test_every_expression_has_its_own_colour() -> None:
     assert len(set(COLOURS.values())) == len(Expression) == len(COLOURS)
+
+
+def test_the_bars_leave_the_eyes_of_a_portrait_free() -> None:
+    annotated = draw(np.zeros((400, 300, 3), np.uint8), [reading((20.0, 60.0, 260.0, 320.0))])
+    assert (annotated[70:220, 30:270] == 0).all()
+    assert (annotated[220:370, 30:270] > 0).any()

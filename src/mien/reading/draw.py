@@ -53,9 +53,9 @@ def draw(image: UInt8[np.ndarray, "H W 3"], readings: Sequence[Reading]) -> UInt
 def _reach(reading: Reading, unit: int, width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of what is touched: most of a frame of a video is not, and need not be composed."""
     x, y, w, h = (round(v) for v in reading.face.box)
-    aside, above = 13 * unit, 3 * unit  # the bars stand on either side, the caption above or below
+    aside, above, below = 13 * unit, 3 * unit, 10 * unit  # the caption stands above or below, the bars aside or below
     left, right = max(0, min(x - aside, width - 2 * aside)), min(width, max(x + w + aside, 2 * aside))
-    top, bottom = max(0, min(y - above, height - above)), min(height, max(y + h + above, above))
+    top, bottom = max(0, min(y - above, height - above)), min(height, max(y + h + below, above))
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
@@ -107,10 +107,17 @@ def _face(
     names = _names(small, tuple(reading.probabilities))
     bar = 5 * row
     panel = names + bar + 3 * pad
-    left = x + w + line if x + w + line + panel <= edges[2] else max(edges[0], x - line - panel)
-    pen.rounded_rectangle((left, y, left + panel, y + 2 * pad + row * bars), radius=pad, fill=_PANEL)
+    tall = 2 * pad + row * bars
+    floor = top if top > y else edges[3]  # the caption keeps its place
+    if x + w + line + panel <= edges[2]:
+        left, top = x + w + line, y
+    elif x - line - panel >= edges[0]:
+        left, top = x - line - panel, y
+    else:  # a portrait that fills its picture: better over the chin than over an eye
+        left, top = max(edges[0], min(x, edges[2] - panel)), min(y + h + line, floor - tall)
+    pen.rounded_rectangle((left, top, left + panel, top + tall), radius=pad, fill=_PANEL)
     for k, (expression, probability) in enumerate(reading.probabilities.items()):
-        middle = y + pad + (k + 0.5) * row
+        middle = top + pad + (k + 0.5) * row
         pen.text((left + pad + names, middle), str(expression), font=_font(small), fill=_WHITE, anchor="rm")
         start = left + 2 * pad + names
         pen.rectangle((start, middle - row * 0.3, start + bar, middle + row * 0.3), fill=_TRACK)
