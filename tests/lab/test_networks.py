@@ -20,14 +20,9 @@ from mien.lab.networks import (
     NETWORKS,
     count_parameters,
     inherit,
-    mien_small,
     paul,
     residual_net,
-    resnet18,
-    vgg,
     vgg_net,
-    vgg_slim,
-    vgg_small,
 )
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -182,7 +177,14 @@ def warmed(network: nn.Sequential) -> nn.Sequential:
     return network.eval()
 
 
-@pytest.mark.parametrize(("build", "elder"), [(mien_small, mien_small), (deeper, mien_small), (vgg, vgg)])
+@pytest.mark.parametrize(
+    ("build", "elder"),
+    [
+        (NETWORKS["mien-small"], NETWORKS["mien-small"]),
+        (deeper, NETWORKS["mien-small"]),
+        (NETWORKS["vgg"], NETWORKS["vgg"]),
+    ],
+)
 def test_a_network_that_inherits_answers_as_its_elder(
     build: Callable[[], nn.Sequential], elder: Callable[[], nn.Sequential]
 ) -> None:
@@ -244,7 +246,13 @@ def test_the_body_and_the_shared_outputs_are_inherited(shared: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "elder"), [(mien_small, deeper), (resnet18, mien_small), (paul, vgg), (vgg_small, vgg_slim)]
+    ("build", "elder"),
+    [
+        (NETWORKS["mien-small"], deeper),
+        (NETWORKS["resnet18"], NETWORKS["mien-small"]),
+        (paul, NETWORKS["vgg"]),
+        (NETWORKS["vgg-small"], NETWORKS["vgg-slim"]),
+    ],
 )
 def test_networks_that_do_not_fit_inherit_nothing(
     build: Callable[[], nn.Sequential], elder: Callable[[], nn.Sequential]

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from mien.cli.console import FerPlus, SkipBad, err, load_faces, out, plain_table, printable
+from mien.storage import real_path
 
 
 def data_import(
@@ -40,7 +41,7 @@ def _need_outside(folder: Path | None, source: Path) -> None:
     """Pictures and arrays within a folder of images would be taken for a part of it the next time."""
     from mien.errors import InputError
 
-    if folder is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+    if folder is not None and source.is_dir() and real_path(folder).is_relative_to(real_path(source)):
         raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
 
 
@@ -48,10 +49,10 @@ def _need_apart(folder: Path | None, source: Path) -> None:
     """A folder that holds arrays of ours is taken for these alone: nothing else in it would be read any more."""
     from mien.errors import InputError
 
-    if folder is not None and source.is_dir() and source.resolve().is_relative_to(folder.resolve()):
+    if folder is not None and source.is_dir() and real_path(source).is_relative_to(real_path(folder)):
         raise InputError(f"{folder} holds the data set {source}, which would not be found in it any more; name another")
     ours = source.name == "images.npy" and all(source.with_name(f"{part}.npy").exists() for part in ("splits", "rows"))
-    if folder is not None and source.suffix == ".npy" and not ours and folder.resolve() == source.resolve().parent:
+    if folder is not None and source.suffix == ".npy" and not ours and real_path(folder) == real_path(source).parent:
         raise InputError(f"{folder} holds {source}, and would be read without it from then on; name another folder")
 
 

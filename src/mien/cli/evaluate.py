@@ -107,7 +107,7 @@ def _corrupted(
     from mien.measuring.robustness import evaluate_corrupted
 
     threshold = asked.card.threshold if hasattr(asked, "card") else None
-    with err.status(f"{asked.name}: worse pictures") as status:  # a minute or more; shown on a terminal alone
+    with err.status(Text(f"{asked.name}: worse pictures")) as status:  # a minute or more; shown on a terminal alone
         report = evaluate_corrupted(
             asked,
             faces,

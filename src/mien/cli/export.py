@@ -52,7 +52,7 @@ def export(
     --member takes one of them out again.
     """
     from mien.reading.recognizer import model_files
-    from mien.storage import check_suffix, need_other, need_writable
+    from mien.storage import check_suffix, need_other, need_writable, real_path
 
     sources = [source if source.exists() else model_files().get(str(source), source) for source in sources]
     need_other(output, *sources, data, ferplus, exclude)
@@ -67,7 +67,7 @@ def export(
         raise InputError("--member takes one network out of one ensemble, as --form onnx and without --checkpoint")
     faces = None
     if form is Form.PAIR:
-        if output.resolve().parent == sources[0].resolve():
+        if real_path(output).parent == real_path(sources[0]):
             raise InputError(f"{output} would lie among the run's own records; name a place outside of {sources[0]}")
         if data is not None or name is not None:
             raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")

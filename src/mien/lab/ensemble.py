@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
 from onnx.utils import Extractor
 
 from mien.errors import InputError
-from mien.lab.export import calibrated, marked, save
+from mien.lab.export import calibrated, marked, probed, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined
-from mien.reading.recognizer import SIDE, Card, Recognizer, load_model, probe_image
+from mien.reading.recognizer import SIDE, Card, Recognizer, load_model
 from mien.recipes import Recipe
 
 
@@ -62,7 +61,7 @@ def combine(
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )
-    card = calibrated(graph, _probed(graph, card), faces, parts)
+    card = calibrated(graph, probed(graph, card), faces, parts)
     members = [_member(each) for each in cards]
     return save(graph, replace(card, scores=card.scores | {"members": members}), Path(out))
 
@@ -112,15 +111,8 @@ def take_member(
         precision=taken["precision"],
         trainings=tuple(taken["trainings"]),
     )
-    card = _probed(part, card)
+    card = probed(part, card)
     return save(part, calibrated(part, card, faces) if faces is not None else card, Path(out))
-
-
-def _probed(graph: onnx.ModelProto, card: Card) -> Card:
-    """The card with the logits that the graph gives for the probe."""
-    with TemporaryDirectory() as folder:
-        probe = Recognizer(save(graph, card, Path(folder) / "probe.onnx")).logits(probe_image()[None])[0]
-    return replace(card, probe=tuple(float(v) for v in probe))
 
 
 def _without_prefix(graph: onnx.GraphProto, prefix: str) -> None:

@@ -95,11 +95,9 @@ def export(
         learned=trained.learned,
         trainings=tuple(trained.trainings),
     )
-    with TemporaryDirectory() as folder:
-        recognizer = Recognizer(save(model, card, Path(folder) / "model.onnx"))
-        gap = float(np.abs(recognizer.logits(probe) - trained.logits(probe)).max())
-        if not gap <= PARITY:
-            raise ParityError(f"the exported logits should differ by at most {PARITY}, but differ by {gap:.2g}")
+    gap = float(np.abs(opened(model, card).logits(probe) - trained.logits(probe)).max())
+    if not gap <= PARITY:
+        raise ParityError(f"the exported logits should differ by at most {PARITY}, but differ by {gap:.2g}")
     if faces is not None:
         card = calibrated(model, card, faces)
     return save(model, card, Path(out))
@@ -127,22 +125,14 @@ def calibrated(model: onnx.ModelProto, card: Card, faces: FaceSet, members: Sequ
     recipe = Recipe.from_json(card.recipe)
     faces, split = calibration_rows(card, faces)
     chosen = relabelled(faces.split(split), recipe.labels)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        logits = Recognizer(save(model, card, path)).logits(chosen.images)
-        scaling = metrics.fit_scaling(logits, chosen.labels)
-        probabilities = scaling(logits)
-        threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
-        temperatures, biases = (tuple(values.tolist()) for values in (scaling.temperatures, scaling.biases))
-        card = replace(card, temperatures=temperatures, biases=biases, threshold=threshold)
-        report = evaluate(
-            Recognizer(save(model, card, path)),
-            faces,
-            split,
-            binary=recipe.claims_binary,
-            labels=recipe.labels,
-            views=VIEWS[-1],
-        )
+    logits = opened(model, card).logits(chosen.images)
+    scaling = metrics.fit_scaling(logits, chosen.labels)
+    probabilities = scaling(logits)
+    threshold = metrics.threshold_for(probabilities, chosen.labels, KEPT_ACCURACY)
+    temperatures, biases = (tuple(values.tolist()) for values in (scaling.temperatures, scaling.biases))
+    card = replace(card, temperatures=temperatures, biases=biases, threshold=threshold)
+    own = opened(model, card)
+    report = evaluate(own, faces, split, binary=recipe.claims_binary, labels=recipe.labels, views=VIEWS[-1])
     coverage = metrics.risk_coverage(probabilities, chosen.labels)
     answered = coverage[coverage[:, 2] >= threshold]
     some = len(answered) > 0 and threshold < 1
@@ -218,6 +208,17 @@ def _graph(classifier: Classifier) -> onnx.ModelProto:
         del node.metadata_props[:]
         node.doc_string = ""
     return model
+
+
+def opened(model: onnx.ModelProto, card: Card) -> Recognizer:
+    """A graph with its card as whoever uses its file would have it."""
+    with TemporaryDirectory() as folder:
+        return Recognizer(save(model, card, Path(folder) / "model.onnx"))
+
+
+def probed(model: onnx.ModelProto, card: Card) -> Card:
+    """The card with the logits that the graph gives for the probe."""
+    return replace(card, probe=tuple(opened(model, card).logits(probe_image()[None])[0].tolist()))
 
 
 def save(model: onnx.ModelProto, card: Card, path: Path) -> Path:

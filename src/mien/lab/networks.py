@@ -6,6 +6,7 @@ head (the FER+ votes) is nothing but ten more rows of the last layer. Nothing he
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -91,28 +92,6 @@ def residual_net(
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
 
 
-def mien_small(outputs: int = 7) -> nn.Sequential:
-    """A residual net of one block a stage: 1,227,623 parameters with 7 outputs, 36 million multiply-adds."""
-    return residual_net((32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, outputs=outputs)
-
-
-def mien_small_standard(outputs: int = 7) -> nn.Sequential:
-    """The same on faces that are each standardised."""
-    return residual_net(
-        (32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2, standardize=True, outputs=outputs
-    )
-
-
-def resnet18(outputs: int = 7) -> nn.Sequential:
-    """ResNet-18 at full 48 px: 11,171,271 parameters with 7 outputs, 1.25 billion multiply-adds."""
-    return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, outputs=outputs)
-
-
-def resnet18_se(outputs: int = 7) -> nn.Sequential:
-    """ResNet-18 with squeeze-and-excitation at full 48 px."""
-    return residual_net((64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1, squeeze=True, outputs=outputs)
-
-
 def vgg_net(
     blocks: Sequence[tuple[int, int]],
     *,
@@ -142,47 +121,6 @@ def vgg_net(
             channels = width
         layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
-
-
-def vgg(outputs: int = 7) -> nn.Sequential:
-    """Ten convolutions at full 48 px: the source's net, widened."""
-    return vgg_net(((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)), dropout=0.2, outputs=outputs)
-
-
-def vgg_wide(outputs: int = 7) -> nn.Sequential:
-    """Nine convolutions, most of them wide, on the inner 40 x 40 pixels of faces that are each standardised."""
-    blocks = ((64, 2), (128, 2), (256, 2), (512, 3))
-    return vgg_net(blocks, dropout=0.2, trim=4, standardize=True, outputs=outputs)
-
-
-def vgg_small(outputs: int = 7) -> nn.Sequential:
-    """Eight convolutions at full 48 px: 1,755,495 parameters with 7 outputs, 117 million multiply-adds."""
-    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), outputs=outputs)
-
-
-def vgg_inner(outputs: int = 7) -> nn.Sequential:
-    """The same eight convolutions on the inner 40 x 40 pixels: 82 million multiply-adds."""
-    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, outputs=outputs)
-
-
-def vgg_small_standard(outputs: int = 7) -> nn.Sequential:
-    """`vgg_small` on faces that are each standardised."""
-    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), standardize=True, outputs=outputs)
-
-
-def vgg_inner_standard(outputs: int = 7) -> nn.Sequential:
-    """`vgg_inner` on faces that are each standardised."""
-    return vgg_net(((32, 1), (64, 2), (128, 2), (256, 3)), trim=4, standardize=True, outputs=outputs)
-
-
-def vgg_slim(outputs: int = 7) -> nn.Sequential:
-    """With fewer channels: 1,321,623 parameters with 7 outputs, 56 million multiply-adds."""
-    return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, outputs=outputs)
-
-
-def vgg_slim_standard(outputs: int = 7) -> nn.Sequential:
-    """The default model's net: the same on faces that are each standardised, so that dark ones are as others."""
-    return vgg_net(((16, 1), (48, 2), (112, 2), (224, 3)), trim=4, standardize=True, outputs=outputs)
 
 
 def workshop() -> nn.Sequential:
@@ -321,19 +259,24 @@ def count_parameters(network: nn.Module) -> int:
     return sum(tensor.numel() for tensor in (*network.parameters(), *moving))
 
 
+_RESIDUAL = partial(residual_net, (32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2)
+_RESNET18 = partial(residual_net, (64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1)
+_EIGHT = partial(vgg_net, ((32, 1), (64, 2), (128, 2), (256, 3)))
+_SLIM = partial(vgg_net, ((16, 1), (48, 2), (112, 2), (224, 3)), trim=4)
+
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
-    "mien-small": mien_small,
-    "mien-small-standard": mien_small_standard,
-    "resnet18": resnet18,
-    "resnet18-se": resnet18_se,
-    "vgg": vgg,
-    "vgg-wide": vgg_wide,
-    "vgg-small": vgg_small,
-    "vgg-small-standard": vgg_small_standard,
-    "vgg-inner": vgg_inner,
-    "vgg-inner-standard": vgg_inner_standard,
-    "vgg-slim": vgg_slim,
-    "vgg-slim-standard": vgg_slim_standard,
+    "mien-small": _RESIDUAL,
+    "mien-small-standard": partial(_RESIDUAL, standardize=True),
+    "resnet18": _RESNET18,
+    "resnet18-se": partial(_RESNET18, squeeze=True),
+    "vgg": partial(vgg_net, ((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)), dropout=0.2),
+    "vgg-wide": partial(vgg_net, ((64, 2), (128, 2), (256, 2), (512, 3)), dropout=0.2, trim=4, standardize=True),
+    "vgg-small": _EIGHT,
+    "vgg-small-standard": partial(_EIGHT, standardize=True),
+    "vgg-inner": partial(_EIGHT, trim=4),
+    "vgg-inner-standard": partial(_EIGHT, trim=4, standardize=True),
+    "vgg-slim": _SLIM,
+    "vgg-slim-standard": partial(_SLIM, standardize=True),
     "workshop": workshop,
     "alexnet": alexnet,
     "paul": paul,

@@ -15,9 +15,9 @@ import onnx
 from onnxruntime import quantization
 
 from mien.errors import InputError, ParityError
-from mien.lab.export import calibrated, marked, save
+from mien.lab.export import calibrated, marked, probed, save
 from mien.measuring.faceset import FaceSet
-from mien.reading.recognizer import Recognizer, probe_image
+from mien.reading.recognizer import Recognizer
 
 CALIBRATION_FACES = 2048  # Training rows that tell the range of every activation
 PERCENTILE = 99.999  # of the activations lie inside the range; what is beyond is clipped
@@ -87,10 +87,8 @@ def quantize(
                 extra_options={"CalibPercentile": PERCENTILE},
             )
         graph = onnx.load(small)
-        probe = Recognizer(save(graph, before, small)).logits(probe_image()[None])[0]
-    name = marked(name or before.name, before.name)
-    card = replace(before, name=name, precision="int8", probe=tuple(float(v) for v in probe))
-    card = calibrated(graph, card, faces)
+    card = replace(before, name=marked(name or before.name, before.name), precision="int8")
+    card = calibrated(graph, probed(graph, card), faces)
     was = calibrated(onnx.load(model), before, faces)  # by the same rows, whatever the file was calibrated on
     lost = _accuracy(was.scores) - _accuracy(card.scores)
     if lost > MAX_LOSS:

@@ -26,6 +26,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mien.checked import Checked
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
 from mien.lab.batches import FaceData, divide
@@ -39,7 +40,7 @@ from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import KNOWN, joined, share_known, sketch, without
-from mien.recipes import Checked, Recipe
+from mien.recipes import Recipe
 from mien.storage import need_file, parse_json, write_whole
 
 

@@ -121,6 +121,11 @@ class FaceSet:
             places.setdefault(image.tobytes(), []).append(k)
         return [np.array(group, np.int64) for group in places.values() if len(group) > 1]
 
+    def twin_numbers(self) -> Int64[np.ndarray, "N"]:
+        """A number for each row, the same for exact twins: the index of the first of them."""
+        first: dict[bytes, int] = {}
+        return np.array([first.setdefault(image.tobytes(), k) for k, image in enumerate(self.images)], np.int64)
+
 
 
 def misfit(images: Any, labels: Any, splits: Any, rows: Any, votes: Any) -> str:

@@ -16,7 +16,7 @@ from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.near import FLAT, SIMILAR, Pair, deviations, near_twins
-from mien.measuring.noise import FOLDS, cross_validated, doubtful, twin_numbers
+from mien.measuring.noise import FOLDS, cross_validated, doubtful
 from mien.reading.faces import FaceDetector
 from mien.reading.recognizer import Recognizer
 
@@ -239,7 +239,7 @@ def doubted(
     else:
         index = np.flatnonzero(faces.labels >= 0)
         labelled = faces.take(index)
-        different = np.unique(np.stack([labelled.labels, twin_numbers(labelled)]), axis=1)  # copies are one picture
+        different = np.unique(np.stack([labelled.labels, labelled.twin_numbers()]), axis=1)  # copies are one picture
         _, sizes = np.unique(different[0], return_counts=True)
         if len(sizes) < 2 or sizes.min() < FOLDS:
             return f"doubtful labels: that takes two expressions or more, each with {FOLDS} different images or more"
@@ -316,16 +316,15 @@ def _joined(edges: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
 
 def _leaking(faces: FaceSet, pairs: Iterable[Pair]) -> Bool[np.ndarray, "N"]:
     """Rows whose picture is paired with that of a Training row; exact copies are one picture, longer chains are not."""
-    picture = np.arange(len(faces))
-    for group in faces.twin_groups():
-        picture[group] = group[0]  # the one of them that pairs name
+    picture = faces.twin_numbers()  # of exact copies, the one that pairs name
     known = np.zeros(len(faces), bool)
     known[picture[faces.splits == "Training"]] = True
     leaking = np.zeros(len(faces), bool)
     for pair in pairs:
         leaking[pair.first] |= known[pair.second]
         leaking[pair.second] |= known[pair.first]
-    return leaking[picture]
+    through: Bool[np.ndarray, "N"] = leaking[picture]
+    return through
 
 
 def _surplus(faces: FaceSet, group: Sequence[int], *, across: bool = False) -> list[int]:

@@ -9,12 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import onnxruntime as ort
 from jaxtyping import Float, Int64, UInt8
 
 from mien.errors import Damaged, MissingExtra
 from mien.measuring.faceset import FaceSet
-from mien.reading.runtime import session_options
+from mien.reading.runtime import open_session
 
 SIMILAR = 0.9
 """Correlation from which two pictures are one. Between 0.80 and 0.85 FER2013 has hardly any pairs, above and below
@@ -62,10 +61,7 @@ def near_twins(faces: FaceSet, model: Path, *, similar: float = SIMILAR) -> list
         MissingExtra: scikit-learn is not installed.
         Damaged: The model has no layer whose input could be the features.
     """
-    distinct = np.ones(len(faces), bool)
-    for group in faces.twin_groups():
-        distinct[group[1:]] = False
-    distinct &= deviations(faces) >= FLAT
+    distinct = (faces.twin_numbers() == np.arange(len(faces))) & (deviations(faces) >= FLAT)
     index = np.flatnonzero(distinct)
     if len(index) < 2:
         return []
@@ -145,7 +141,7 @@ def features(images: UInt8[np.ndarray, "N 48 48"], model: Path) -> Float[np.ndar
         raise Damaged(f"{model} has no dense layer whose input could tell images apart")
     name = layers[-1].input[0]
     graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = ort.InferenceSession(graph.SerializeToString(), session_options(0), providers=["CPUExecutionProvider"])
+    session = open_session(graph.SerializeToString())
     (source,) = (each.name for each in session.get_inputs())
     parts = [
         session.run([name], {source: np.ascontiguousarray(images[k : k + _CHUNK])})[0]

@@ -34,19 +34,11 @@ def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray,
         LogisticRegression(max_iter=200),
         logits.astype(np.float64),
         faces.labels,
-        groups=twin_numbers(faces),
+        groups=faces.twin_numbers(),
         cv=StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0),
         method="predict_proba",
     )
     return probabilities
-
-
-def twin_numbers(faces: FaceSet) -> Int64[np.ndarray, "N"]:
-    """A number for each row, the same for exact twins: the index of the first of them."""
-    numbers = np.arange(len(faces))
-    for group in faces.twin_groups():
-        numbers[group] = group[0]
-    return numbers
 
 
 def doubtful(labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"]) -> Int64[np.ndarray, "k"]:

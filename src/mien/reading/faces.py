@@ -14,12 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 import onnx
-import onnxruntime as ort
 from jaxtyping import Bool, Complex, Float, Int, UInt8
 
 from mien.errors import FileError, InputError
 from mien.reading.images import grey, resize
-from mien.reading.runtime import session_options
+from mien.reading.runtime import CPU, open_session
 
 _FRAME = 1.02  # side of FER2013's frame / height of the detector's box
 _BOX_CENTRE = (0.50, 0.52)  # in that frame
@@ -114,14 +113,13 @@ class CenterFace:
         side: int | None = None,
         min_score: float = 0.5,
         threads: int = 0,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = CPU,
     ) -> None:
         if side is not None and not _STRIDE <= side <= 4096:
             raise InputError(f"size, the longer side to look at, should be from {_STRIDE} to 4096, but is {side}")
         if not 0.1 <= min_score <= 1:
             raise InputError(f"min_score should be from 0.1 to 1, but is {min_score}")
-        options = session_options(threads)
-        self._session = ort.InferenceSession(free_graph(network_file()), options, providers=list(providers))
+        self._session = open_session(free_graph(network_file()), threads=threads, providers=providers)
         self._input = self._session.get_inputs()[0].name
         self.side, self.min_score = side, min_score
         self._threads, self._providers = threads, providers

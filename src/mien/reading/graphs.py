@@ -6,12 +6,12 @@ known, so all else is refused: its operators are on a list, and its tensors have
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
 
 from mien.errors import Damaged
-
-if TYPE_CHECKING:
-    import onnx
 
 MAX_BYTES = 512_000_000
 """Of a model file; the largest of this package's networks has 166 million."""
@@ -52,9 +52,6 @@ def check_graph(content: bytes, source: str, side: int, outputs: Collection[int]
     Raises:
         Damaged: It is no ONNX model, or it is another kind of one; the message says what.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
         model = onnx.load_model_from_string(content)
         graph = model.graph
@@ -69,7 +66,7 @@ def check_graph(content: bytes, source: str, side: int, outputs: Collection[int]
         raise Damaged(f"{source} is not an ONNX model that may be run here: {reason}")
 
 
-def _foreign(model: "onnx.ModelProto") -> str:
+def _foreign(model: onnx.ModelProto) -> str:
     """What in a model no network needs; nothing where all is plain."""
     graph = model.graph
     constants = [t for node in graph.node for a in node.attribute for t in (a.t, *a.tensors)]
@@ -87,10 +84,8 @@ def _foreign(model: "onnx.ModelProto") -> str:
     return ""
 
 
-def _misfit(graph: "onnx.GraphProto", side: int, outputs: Collection[int]) -> str:
+def _misfit(graph: onnx.GraphProto, side: int, outputs: Collection[int]) -> str:
     """How a graph's inputs and outputs differ from faces and logits; nothing where they do not."""
-    import onnx
-
     weights = {tensor.name for tensor in graph.initializer}
     fed = [value for value in graph.input if value.name not in weights]
     for values, kind, known, what in (
@@ -108,10 +103,8 @@ def _misfit(graph: "onnx.GraphProto", side: int, outputs: Collection[int]) -> st
     return ""
 
 
-def _fix_batch(graph: "onnx.GraphProto") -> None:
+def _fix_batch(graph: onnx.GraphProto) -> None:
     """Make it a graph for one face, so that all its sizes are numbers, and let go of what tells none."""
-    import onnx
-
     del graph.value_info[:]  # what the file says of its sizes is not asked
     weights = {tensor.name for tensor in graph.initializer}
     (fed,) = (value for value in graph.input if value.name not in weights)
@@ -127,10 +120,8 @@ def _fix_batch(graph: "onnx.GraphProto") -> None:
             node.CopyFrom(onnx.helper.make_node("Constant", [], [name], value_ints=[0]))
 
 
-def _numbers_faces(node: "onnx.NodeProto", graph: "onnx.GraphProto", fed: str) -> bool:
+def _numbers_faces(node: onnx.NodeProto, graph: onnx.GraphProto, fed: str) -> bool:
     """Whether a Range goes from 0 to the number of faces by 1, as the exporter writes it."""
-    from onnx import numpy_helper
-
     maker = {name: maker for maker in graph.node for name in maker.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     start, end, step = node.input
@@ -145,7 +136,7 @@ def _numbers_faces(node: "onnx.NodeProto", graph: "onnx.GraphProto", fed: str) -
     return part.get("start", 0) == 0 and part.get("end") == 1
 
 
-def _too_much(graph: "onnx.GraphProto") -> str:
+def _too_much(graph: onnx.GraphProto) -> str:
     """What of a graph for one face is too large, or not told; nothing where all is within limits."""
     shapes = {t.name: list(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -167,7 +158,7 @@ def _too_much(graph: "onnx.GraphProto") -> str:
     return ""
 
 
-def _multiply_adds(node: "onnx.NodeProto", shapes: dict[str, list[int]]) -> int:
+def _multiply_adds(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     """Of one node; where it multiplies nothing, the numbers that it reads."""
     made = math.prod(shapes[node.output[0]])
     read = [shapes.get(name, []) for name in node.input if name]

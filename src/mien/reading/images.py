@@ -290,8 +290,6 @@ def from_bgr(array: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         InputError: Another array, or more than `MAX_PIXELS` pixels.
     """
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
     if array.ndim == 3 and array.shape[2] in (3, 4):
         array = array[:, :, [2, 1, 0, 3][: array.shape[2]]]
     return _from_array(array, MAX_PIXELS, "blue, green, red")

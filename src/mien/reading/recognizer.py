@@ -5,8 +5,8 @@ calibration, threshold, recipe and measured scores. Nothing is decided by a file
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache, partial
 from importlib import resources
 from os import PathLike
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from jaxtyping import Float32, UInt8
 
 from mien.errors import Damaged, FileError, InputError, NotFound
@@ -23,7 +22,7 @@ from mien.reading import quality
 from mien.reading.faces import CenterFace, Face, FaceDetector, crop, share_outside
 from mien.reading.graphs import MAX_BYTES, check_graph
 from mien.reading.images import ImageSource, open_image
-from mien.reading.runtime import session_options
+from mien.reading.runtime import CPU, open_session
 from mien.storage import need_file, parse_json
 
 FORMAT = "mien-2"
@@ -109,22 +108,8 @@ class Card:
 
     def to_metadata(self) -> dict[str, str]:
         """As ONNX `metadata_props`: text by key, JSON where it is no plain text."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "labels": json.dumps(self.labels),
-            "temperatures": json.dumps(self.temperatures),
-            "biases": json.dumps(self.biases),
-            "threshold": repr(self.threshold),
-            "recipe": self.recipe,
-            "scores": json.dumps(self.scores),
-            "licence": self.licence,
-            "data_sha256": self.data_sha256,
-            "probe": json.dumps(self.probe),
-            "precision": self.precision,
-            "trainings": json.dumps(self.trainings),
-            "learned": self.learned,
-        }
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {"format": FORMAT} | {name: v if isinstance(v, str) else json.dumps(v) for name, v in values}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], source: str) -> "Card":
@@ -216,16 +201,9 @@ class Recognizer:
         *,
         views: str = "single",
         threads: int = 0,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = CPU,
     ) -> None:
         check_views(views)
-        options = session_options(threads)
-        providers = (providers,) if isinstance(providers, str) else providers
-        if missing := set(providers) - set(ort.get_available_providers()):
-            raise InputError(
-                f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has "
-                f"{', '.join(ort.get_available_providers())}"
-            )
         need_file(path, most=MAX_BYTES)
         try:
             content = Path(path).read_bytes()
@@ -233,7 +211,9 @@ class Recognizer:
             raise FileError(f"cannot read the model {path}: {error.strerror}") from error
         check_graph(content, str(path), SIDE, (len(EXPRESSIONS), len(Expression)))
         try:
-            self._session = ort.InferenceSession(content, options, providers=list(providers))
+            self._session = open_session(content, threads=threads, providers=providers)
+        except InputError:
+            raise
         except Exception as error:  # ONNX Runtime's own errors share no base but Exception
             raise Damaged(f"{path} is not an ONNX model that can be run: {error}") from error
         self.path = Path(path)
@@ -317,9 +297,7 @@ class Recognizer:
         faces, crops = self.find_faces(image)
         rows = self.probabilities(crops)
         height, width = image.shape[:2]
-        return [
-            self.reading(face, crop, row, width, height) for face, crop, row in zip(faces, crops, rows, strict=True)
-        ]
+        return self.readings(faces, crops, rows, width, height)
 
     def find_faces(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[list[Face], UInt8[np.ndarray, "B 48 48"]]:
         """First half of `read_image`: the faces, and each as the network takes it.
@@ -329,6 +307,17 @@ class Recognizer:
         """
         faces = self.detector.find(image)
         return faces, np.stack([crop(image, face) for face in faces]) if faces else np.empty((0, SIDE, SIDE), np.uint8)
+
+    def readings(
+        self,
+        faces: Sequence[Face],
+        crops: Iterable[UInt8[np.ndarray, "48 48"]],
+        rows: Iterable[Float32[np.ndarray, "C"]],
+        width: int,
+        height: int,
+    ) -> list[Reading]:
+        """Second half of `read_image`: what the rows of `probabilities` say of its faces."""
+        return [self.reading(*each, width, height) for each in zip(faces, crops, rows, strict=True)]
 
     def reading(
         self, face: Face, crop: UInt8[np.ndarray, "48 48"], row: Float32[np.ndarray, "C"], width: int, height: int
@@ -422,7 +411,7 @@ def load_model(
     *,
     views: str = "single",
     threads: int = 0,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[str] = CPU,
 ) -> Recognizer:
     """A recognizer by name or from a file.
 

@@ -1,10 +1,13 @@
 """ONNX Runtime as this package runs it: with threads that are free to move, and sleep while they wait."""
 
 import os
+from collections.abc import Sequence
 
 import onnxruntime as ort
 
 from mien.errors import InputError
+
+CPU = ("CPUExecutionProvider",)
 
 MAX_THREADS = 1024
 """Threads of a network, at most: more than machines have cores, and few enough for memory; a million take 24 GB."""
@@ -31,3 +34,17 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on stderr
     return options
+
+
+def open_session(model: bytes, *, threads: int = 0, providers: Sequence[str] | str = CPU) -> ort.InferenceSession:
+    """A network, ready to run.
+
+    Raises:
+        InputError: A number of threads out of range, or a provider that is not installed.
+    """
+    providers = (providers,) if isinstance(providers, str) else tuple(providers)
+    if missing := set(providers) - set(ort.get_available_providers()):
+        raise InputError(
+            f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has {', '.join(ort.get_available_providers())}"
+        )
+    return ort.InferenceSession(model, session_options(threads), providers=list(providers), enable_fallback=0)

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,8 @@ class Labeller:
         """Classify the faces of all photos that wait, at once."""
         rows = iter(self.recognizer.probabilities(np.concatenate([seen.crops for seen in waiting])) if waiting else ())
         for seen in waiting:
-            readings = [
-                self.recognizer.reading(face, crop, next(rows), seen.width, seen.height)
-                for face, crop in zip(seen.faces, seen.crops, strict=True)
-            ]
+            own = islice(rows, len(seen.faces))
+            readings = self.recognizer.readings(seen.faces, seen.crops, own, seen.width, seen.height)
             yield Photo(seen.source, seen.width, seen.height, self.recognizer.name, readings)
         waiting.clear()
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from mien.checked import Checked, NotNegative, Share
 from mien.errors import InputError, MissingExtra
 from mien.expressions import EXPRESSIONS
 from mien.reading.faces import Face
@@ -29,7 +30,7 @@ _INSTANT_S = 1e-6  # weight of a track's first frame, which stands for no span o
 
 
 @dataclass(frozen=True, slots=True)
-class TrackOptions:
+class TrackOptions(Checked):
     """How faces are held together over time.
 
     Attributes:
@@ -43,15 +44,10 @@ class TrackOptions:
         InputError: A negative number, or a margin above 1.
     """
 
-    max_gap_s: float = 1.0
-    smoothing_s: float = 0.3
-    margin: float = 0.1
-    baseline_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not 0 <= value < math.inf or (name == "margin" and value > 1):
-                raise InputError(f"{name} should be 0 or more{' and at most 1' * (name == 'margin')}, but is {value}")
+    max_gap_s: NotNegative = 1.0
+    smoothing_s: NotNegative = 0.3
+    margin: Share = 0.1
+    baseline_s: NotNegative = 0.0
 
 
 @dataclass(frozen=True, slots=True)

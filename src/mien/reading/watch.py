@@ -4,6 +4,7 @@ import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from os import PathLike
 from typing import Any
 
@@ -162,10 +163,8 @@ class Watch:
         while self._waiting:
             seen = self._waiting.pop(0)
             width, height = seen.picture.size
-            readings = [
-                self.recognizer.reading(face, crop, next(rows), width, height)
-                for face, crop in zip(seen.faces, seen.crops, strict=True)
-            ]
+            own = islice(rows, len(seen.faces))
+            readings = self.recognizer.readings(seen.faces, seen.crops, own, width, height)
             tracked = self._tracker.smooth(seen.picture.time_s, seen.tracks, readings)
             yield Frame(seen.picture.number, seen.picture.time_s, width, height, tracked, seen.picture)
 

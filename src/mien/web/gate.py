@@ -7,13 +7,13 @@ A server on localhost is open to every page in the user's browser. So a name in 
 import asyncio
 import hmac
 import ipaddress
-import json
 import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mien.errors import InputError
@@ -201,12 +201,8 @@ class _Visit:
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error; for a stream, before it is accepted."""
-        kind = "http" if self._scope["type"] == "http" else "websocket.http"
-        body = json.dumps(refusal.to_object()).encode()
-        plain = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in plain.items()]
-        await self.send({"type": f"{kind}.response.start", "status": refusal.status, "headers": headers})
-        await self.send({"type": f"{kind}.response.body", "body": body})
+        response = JSONResponse(refusal.to_object(), refusal.status, refusal.headers)
+        await response(self._scope, self._receive, self.send)
 
 
 def _security(host: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
+from prometheus_client import Gauge
 
 from mien.errors import MienError
 from mien.reading.faces import Face
@@ -41,8 +42,8 @@ class Service:
         need_seven(recognizer, "serving")
         self.recognizer, self.limits, self.metrics = recognizer, limits, metrics
         self.detector = recognizer.detector  # makes it now: the first requests come at once, and would make two
-        self._waiting = 0
-        self._streams = 0
+        self.admitted = _Places(limits.waiting, metrics.waiting, "requests are waiting", "--max-waiting").taken
+        self.streaming = _Places(limits.streams, metrics.streams, "streams are open", "--max-streams").taken
         # Two threads at least: one decodes while the other one's detection has the cores.
         self._pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), "mien-image")
         self._network = ThreadPoolExecutor(1, "mien-network")
@@ -54,40 +55,6 @@ class Service:
         self._pool.shutdown()
         self._large.shutdown()
         self._network.shutdown()
-
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place among those who are served.
-
-        Raises:
-            Refusal: All are taken.
-        """
-        if self._waiting >= self.limits.waiting:
-            raise _busy(f"{self._waiting} requests are waiting already", "--max-waiting")
-        self._waiting += 1
-        self.metrics.waiting.set(self._waiting)
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self.metrics.waiting.set(self._waiting)
-
-    @contextmanager
-    def streaming(self) -> Iterator[None]:
-        """A place for a stream.
-
-        Raises:
-            Refusal: All are taken.
-        """
-        if self._streams >= self.limits.streams:
-            raise _busy(f"{self._streams} streams are open already", "--max-streams")
-        self._streams += 1
-        self.metrics.streams.set(self._streams)
-        try:
-            yield
-        finally:
-            self._streams -= 1
-            self.metrics.streams.set(self._streams)
 
     async def run(self, work: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
         """Do something slow in the pool, or in another."""
@@ -129,9 +96,7 @@ class Service:
 
     def _photo(self, source: str, shape: tuple[int, ...], faces: list[Face], crops: Faces, rows: Rows) -> Photo:
         height, width = shape[:2]
-        readings = [
-            self.recognizer.reading(*each, width, height) for each in zip(faces, crops, rows, strict=True)
-        ]
+        readings = self.recognizer.readings(faces, crops, rows, width, height)
         return Photo(source, width, height, self.recognizer.name, readings)
 
     async def _look(self, content: bytes, allowance: Allowance | None, look: Callable[[Image], T]) -> T:
@@ -160,6 +125,26 @@ class Service:
             raise of_image(error) from error
 
 
-def _busy(message: str, option: str) -> Refusal:
-    hint = f"try again in a second, or start the server with a larger {option}"
-    return Refusal(503, "busy", message, hint, {"Retry-After": "1"})
+class _Places:
+    """Places of which none is given twice; a gauge shows how many are taken."""
+
+    def __init__(self, most: int, gauge: Gauge, what: str, option: str) -> None:
+        self._most, self._gauge, self._what, self._option = most, gauge, what, option
+        self._count = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take one for a while.
+
+        Raises:
+            Refusal: All are taken.
+        """
+        if self._count >= self._most:
+            hint = f"try again in a second, or start the server with a larger {self._option}"
+            raise Refusal(503, "busy", f"{self._count} {self._what} already", hint, {"Retry-After": "1"})
+        self._count += 1
+        try:
+            with self._gauge.track_inprogress():
+                yield
+        finally:
+            self._count -= 1
