@@ -10,6 +10,7 @@ from mien.errors import (
     NotFound,
     TooManyPixels,
     TrainingDiverged,
+    need_extra,
 )
 
 
@@ -43,4 +44,6 @@ def test_unknown_names_suggest(name: str, hint: str) -> None:
 
 
 def test_missing_extra_says_how_to_install() -> None:
-    assert "pip install 'mien[lab]'" in str(MissingExtra.of("lab", "training"))
+    need_extra("lab", "training", "json", "numpy")
+    with pytest.raises(MissingExtra, match=r"training needs .*\(nothere, nor_there not found\).* 'mien\[lab\]'"):
+        need_extra("lab", "training", "json", "nothere", "nor_there")

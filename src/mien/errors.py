@@ -6,6 +6,7 @@ MienError
  ├── NotFound (LookupError)           no recipe, model, split ... of that name
  ├── FileError (OSError)              a file is missing or may not be read or written
  ├── Damaged (ValueError)             a file was read, but its content is not what it should be
+ │    ├── BreaksOff                  it ends before its end
  │    └── NotAnImage                  it is of no image format that is known
  ├── MissingExtra (ImportError)       an optional dependency is not installed
  ├── ParityError (ArithmeticError)    an exported file does not compute what the network computes
@@ -18,6 +19,7 @@ A message says what was expected, what came, and what to do.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class MienError(Exception):
@@ -63,11 +65,6 @@ class NotAnImage(Damaged):
 class MissingExtra(MienError, ImportError):
     """An optional dependency is not installed."""
 
-    @classmethod
-    def of(cls, extra: str, purpose: str) -> "MissingExtra":
-        """The error for a verb that needs `extra`."""
-        return cls(f"{purpose} needs the {extra!r} extra; install it with: pip install 'mien[{extra}]'")
-
 
 class ParityError(MienError, ArithmeticError):
     """An exported file does not compute what the network computes."""
@@ -75,3 +72,21 @@ class ParityError(MienError, ArithmeticError):
 
 class TrainingDiverged(MienError, ArithmeticError):
     """The loss is no longer a finite number."""
+
+
+def need_extra(extra: str, purpose: str, *modules: str) -> None:
+    """Refuse, before long work, what optional dependencies are missing for.
+
+    Args:
+        extra: Of this package, whose installation brings them.
+        purpose: What they are for: the subject of the message.
+        modules: Names to import them by.
+
+    Raises:
+        MissingExtra: One of them is not installed.
+    """
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise MissingExtra(
+            f"{purpose} needs the {extra!r} extra ({', '.join(missing)} not found); install it with: "
+            f"pip install 'mien[{extra}]'"
+        )

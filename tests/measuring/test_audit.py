@@ -206,7 +206,7 @@ def test_mistakes_are_told_first(small_faces: FaceSet, tmp_path: Path, monkeypat
         audit(small_faces, quick=True, probabilities=tmp_path / "p.csv")
     with pytest.raises(InputError, match="at least one row"):
         audit(small_faces.take([]))
-    monkeypatch.setattr("mien.measuring.audit.find_spec", lambda name: None)
+    monkeypatch.setattr("mien.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"--quick goes without.*mien\[audit\]"):
         audit(small_faces)
     assert audit(small_faces, quick=True).findings

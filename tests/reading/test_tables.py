@@ -68,7 +68,7 @@ def test_parquet_reads_back_with_types(tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.reading.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("mien.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
         check_form("faces.parquet")
 

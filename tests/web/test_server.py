@@ -129,7 +129,7 @@ def test_an_empty_token_in_the_environment_is_a_mistake_too(monkeypatch: pytest.
 
 def test_a_bare_install_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastapi" else real(name))
+    monkeypatch.setattr("mien.errors.find_spec", lambda name: None if name == "fastapi" else real(name))
     with pytest.raises(MissingExtra, match=r"fastapi not found.*pip install 'mien\[web\]'"):
         app(["serve", "--port", "0"], standalone_mode=False)
 

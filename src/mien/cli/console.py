@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mien.errors import InputError, MissingExtra, NotFound
+from mien.errors import InputError, NotFound, need_extra
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -118,7 +118,4 @@ def predictor(model: str, checkpoint: str) -> Any:
 
 
 def need_lab(purpose: str) -> None:
-    from importlib.util import find_spec
-
-    if missing := [name for name in ("torch", "lightning", "kornia", "torchmetrics") if find_spec(name) is None]:
-        raise MissingExtra.of("lab", f"{purpose} ({', '.join(missing)} not found)")
+    need_extra("lab", purpose, "torch", "lightning", "kornia", "torchmetrics")

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from mien.cli.console import Model, Views, fail, out
-from mien.errors import InputError, MissingExtra
+from mien.errors import InputError, need_extra
 
 
 def serve(
@@ -34,11 +34,8 @@ def serve(
     ] = None,
 ) -> None:
     """A page and a REST API on this machine: http://127.0.0.1:8000"""
-    from importlib.util import find_spec
-
     needed = ("fastapi", "uvicorn", "python_multipart", "websockets", "prometheus_client", "scipy")
-    if missing := [name for name in needed if find_spec(name) is None]:
-        raise MissingExtra.of("web", f"serving ({', '.join(missing)} not found)")
+    need_extra("web", "serving", *needed)
     from mien.reading.images import MOST_PIXELS
     from mien.reading.recognizer import load_model
     from mien.web.app import create_app

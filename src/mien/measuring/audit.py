@@ -5,7 +5,6 @@ It draws nothing and changes nothing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from mien.errors import InputError, MissingExtra, NotFound
+from mien.errors import InputError, NotFound, need_extra
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import findings as look
 from mien.measuring.evaluation import among, read_predictions
@@ -112,9 +111,9 @@ def audit(
         raise InputError("expected at least one row to look at, but there is none")
     if quick and probabilities is not None:
         raise InputError("a quick audit looks for no doubtful labels; leave out quick or the probabilities")
-    if not quick and (missing := [name for name in ("sklearn", "cleanlab") if find_spec(name) is None]):
-        purpose = f"looking for near twins and doubtful labels ({', '.join(missing)} not found; --quick goes without)"
-        raise MissingExtra.of("audit", purpose)
+    if not quick:
+        purpose = "looking for near twins and doubtful labels (--quick goes without)"
+        need_extra("audit", purpose, "sklearn", "cleanlab")
     given = None if probabilities is None else _given(faces, Path(probabilities))
     found = [look.twins(faces), look.conflicts(faces), look.flat(faces)]
     left_out: list[str] = []

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from jaxtyping import Float, Int64, UInt8
 
-from mien.errors import Damaged, MissingExtra
+from mien.errors import Damaged, need_extra
 from mien.measuring.faceset import FaceSet
 from mien.reading.runtime import open_session
 
@@ -110,10 +110,9 @@ def _proposed(
     images: UInt8[np.ndarray, "N 48 48"], model: Path
 ) -> tuple[Int64[np.ndarray, "N k"], Int64[np.ndarray, "N k"]]:
     """The nearest neighbours of each image, and those of its mirror image."""
-    try:
-        from sklearn.neighbors import NearestNeighbors
-    except ImportError as error:
-        raise MissingExtra.of("audit", "looking for near twins") from error
+    need_extra("audit", "looking for near twins", "sklearn")
+    from sklearn.neighbors import NearestNeighbors
+
     straight = features(images, model)
     mean = straight.mean(0)
     search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS + 1, len(images)), algorithm="brute", metric="euclidean")

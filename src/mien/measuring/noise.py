@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int, Int64
 
-from mien.errors import MissingExtra
+from mien.errors import need_extra
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer
 
@@ -23,11 +23,10 @@ def cross_validated(faces: FaceSet, recognizer: Recognizer) -> Float[np.ndarray,
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-    except ImportError as error:
-        raise MissingExtra.of("audit", "looking for doubtful labels") from error
+    need_extra("audit", "looking for doubtful labels", "sklearn")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
     logits = np.concatenate([recognizer.logits(faces.images[k : k + 512]) for k in range(0, len(faces), 512)])
     probabilities = np.zeros((len(faces), logits.shape[1]))
     probabilities[:, np.unique(faces.labels)] = cross_val_predict(
@@ -52,10 +51,9 @@ def doubtful(labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C
 
     Source: https://github.com/cleanlab/cleanlab; arXiv 1911.00068.
     """
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise MissingExtra.of("audit", "looking for doubtful labels") from error
+    need_extra("audit", "looking for doubtful labels", "cleanlab")
+    from cleanlab.filter import find_label_issues
+
     present, codes = np.unique(labels, return_inverse=True)
     shares = np.maximum(probabilities[:, present], 1e-12)
     shares /= shares.sum(1, keepdims=True)

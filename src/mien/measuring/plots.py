@@ -7,7 +7,6 @@ Figures are made without pyplot, so that nothing global changes and nothing open
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from mien.errors import MissingExtra
+from mien.errors import need_extra
 from mien.expressions import Expression
 from mien.measuring import metrics
 from mien.measuring.corruptions import CORRUPTIONS
@@ -34,8 +33,7 @@ def need_plots() -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingExtra.of("lab", "plotting")
+    need_extra("lab", "plotting", "matplotlib")
 
 
 def _figure(width: float, height: float) -> "Figure":

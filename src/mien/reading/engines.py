@@ -16,12 +16,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from mien.errors import FileError, InputError, MienError, MissingExtra
+from mien.errors import FileError, InputError, MienError, need_extra
 from mien.reading.plan import Plan
 from mien.reading.runtime import cores
 from mien.reading.shards import Labeller, Stopped, Unreachable
@@ -350,8 +349,7 @@ def check_ray(address: str | None) -> None:
         MissingExtra: Ray is not installed.
         FileError: Nothing answers.
     """
-    if find_spec("ray") is None:
-        raise MissingExtra.of("ray", "the ray engine")
+    need_extra("ray", "the ray engine", "ray")
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not port.isdigit():  # none, "auto", "local"
         return

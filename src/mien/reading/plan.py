@@ -22,7 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from mien.errors import Damaged, FileError, InputError, MissingExtra
+from mien.errors import Damaged, FileError, InputError, need_extra
 from mien.reading.faces import CenterFace
 from mien.reading.recognizer import load_model
 from mien.reading.sources import Item, is_url, list_source
@@ -164,8 +164,7 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
         FileError: The source or the folder cannot be used, or another run is at work in it.
         NotFound, Damaged, MissingExtra: As `load_model` and `list_source`.
     """
-    if find_spec("pyarrow") is None:
-        raise MissingExtra.of("label", "labelling")
+    need_extra("label", "labelling", "pyarrow", "fsspec")
     if not 0 <= options.shard_size <= _LARGEST:
         raise InputError(f"shard_size should be from 0 to {_LARGEST:,} images, but is {options.shard_size}")
     source, folder = os.fspath(source), Path(os.path.abspath(folder))

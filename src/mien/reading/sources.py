@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
-from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra
+from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra, need_extra
 from mien.reading.images import FORMATS, UNREAD
 from mien.storage import need_file
 
@@ -153,11 +153,10 @@ def _suffix(path: str) -> str:
 
 def _filesystem(path: str) -> tuple[Any, str]:
     """The file system of a path or URL, and its name there."""
-    try:
-        from fsspec.core import url_to_fs
-        from fsspec.implementations.local import LocalFileSystem
-    except ImportError as error:
-        raise MissingExtra.of("label", "listing and opening sources") from error
+    need_extra("label", "listing and opening sources", "fsspec")
+    from fsspec.core import url_to_fs
+    from fsspec.implementations.local import LocalFileSystem
+
     if not is_url(path):
         return LocalFileSystem(), os.path.abspath(path)
     with _told(path):  # some connect at once
@@ -339,11 +338,10 @@ def _heads(archive: tarfile.TarFile, file: Any) -> Iterator[tarfile.TarInfo]:
 
 @contextmanager
 def _parquet(path: str) -> Iterator[Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtra.of("label", "reading Parquet") from error
+    need_extra("label", "reading Parquet", "pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with _opened(path) as file:
         try:
             with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as table:

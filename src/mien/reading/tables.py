@@ -3,13 +3,12 @@
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mien.errors import MissingExtra
+from mien.errors import need_extra
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.recognizer import Reading
 from mien.reading.tracks import TrackedReading
@@ -130,8 +129,8 @@ def check_form(path: str | PathLike[str], *suffixes: str) -> None:
         MissingExtra: Parquet without pyarrow.
     """
     check_suffix(path, *(suffixes or (".csv", ".parquet")))
-    if Path(path).suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise MissingExtra.of("parquet", "writing Parquet")
+    if Path(path).suffix == ".parquet":
+        need_extra("parquet", "writing Parquet", "pyarrow")
 
 
 def write_table(

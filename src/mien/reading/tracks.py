@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mien.checked import Checked, NotNegative, Share
-from mien.errors import InputError, MissingExtra
+from mien.errors import InputError, need_extra
 from mien.expressions import EXPRESSIONS
 from mien.reading.faces import Face
 from mien.reading.quality import needed
@@ -109,10 +109,7 @@ class Tracker:
     """
 
     def __init__(self, options: TrackOptions | None = None, *, threshold: float = 0.0) -> None:
-        try:
-            import scipy.optimize  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra.of("video", "following faces") from error
+        need_extra("video", "following faces", "scipy")
         self.options = options or TrackOptions()
         self.threshold = threshold
         self._places: dict[int, _Place] = {}  # by track

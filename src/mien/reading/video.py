@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.errors import BreaksOff, Damaged, FileError, InputError, MienError, MissingExtra
+from mien.errors import BreaksOff, Damaged, FileError, InputError, MienError, need_extra
 from mien.storage import need_file
 
 _BACK_S = 1.0  # seek so much earlier: the first frames after a seek may lean on what is not there
@@ -47,10 +47,9 @@ def need_av() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtra.of("video", "reading and writing video") from error
+    need_extra("video", "reading and writing video", "av")
+    import av
+
     return av
 
 
