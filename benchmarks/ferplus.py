@@ -24,8 +24,9 @@ from mien.expressions import EXPRESSIONS, Expression, Labels
 from mien.lab.runs import Run
 from mien.lab.training import TrainOptions, train
 from mien.measuring.data import load
-from mien.measuring.evaluation import Predictor, evaluate, markdown_table, predict, write_predictions
+from mien.measuring.evaluation import Predictor, evaluate, markdown_table, predict
 from mien.measuring.faceset import FaceSet
+from mien.measuring.predictions import write_predictions
 from mien.reading.recognizer import load_model
 from mien.recipes import RECIPES, Recipe
 from mien.storage import write_whole

@@ -27,8 +27,9 @@ from mien.lab.batches import divide
 from mien.lab.runs import Run
 from mien.lab.training import TrainOptions, train
 from mien.measuring.data import load
-from mien.measuring.evaluation import Report, evaluate, markdown_table, predict, write_predictions
+from mien.measuring.evaluation import Report, evaluate, markdown_table, predict
 from mien.measuring.faceset import FaceSet
+from mien.measuring.predictions import write_predictions
 from mien.recipes import HELD_OUT, RECIPES
 from mien.storage import write_whole
 
@@ -122,8 +123,10 @@ def table(results: list[dict[str, Any]]) -> str:
     """Claim beside measurement: mean and standard deviation over seeds."""
 
     def percent(runs: list[dict[str, Any]], checkpoint: str, rows: str, part: str, measure: str = "accuracy") -> str:
-        found = (r[checkpoint].get(rows, {}).get(part, {}).get(measure) for r in runs)
-        return spread(None if value is None else 100 * value for value in found)
+        scored = [r[checkpoint].get(rows, {}).get(part, {}) for r in runs]
+        text = spread(None if (value := s.get(measure)) is None else 100 * value for s in scored)
+        counts = " / ".join(f"{n:,}" for n in sorted({s["n"] for s in scored if s.get(measure) is not None}))
+        return f"{text} of {counts}" if counts else text
 
     head = [
         "recipe", "claim", "checkpoint", "PublicTest, %", "own held-out rows, %", "these without twins, %",

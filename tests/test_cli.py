@@ -456,6 +456,8 @@ def test_corrupt_is_a_table_and_a_plot(small_csv: Path, tmp_path: Path) -> None:
     assert "table of answers" in refused.stderr
     refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--views", "ten")
     assert (refused.returncode, "leave out --views ten" in refused.stderr) == (2, True)
+    refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--near-twins")
+    assert (refused.returncode, "leave out --near-twins" in refused.stderr) == (2, True)
     refused = mien("evaluate", "mien-small", "--data", small_csv, "--corrupt", "--labels", "ferplus")
     assert (refused.returncode, "--ferplus fer2013new.csv" in refused.stderr) == (2, True)
 

@@ -20,10 +20,10 @@ from mien.expressions import EXPRESSIONS, FERPLUS_TO_LABEL
 from mien.measuring import findings
 from mien.measuring.audit import Audit, audit
 from mien.measuring.data import load
-from mien.measuring.evaluation import write_predictions
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
 from mien.measuring.near import Pair, near_twins
+from mien.measuring.predictions import write_predictions
 from mien.reading.faces import CenterFace, crop
 from mien.reading.images import open_image
 from mien.reading.recognizer import load_model, model_files

@@ -8,8 +8,11 @@ import pytest
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import FERPLUS, FERPLUS_TO_LABEL
-from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, predict, write_predictions
+from mien.measuring import evaluation
+from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, predict
 from mien.measuring.faceset import FaceSet
+from mien.measuring.near import Pair
+from mien.measuring.predictions import write_predictions
 from mien.measuring.sketch import sketch
 from mien.recipes import RECIPES, Protocol
 
@@ -54,6 +57,27 @@ def test_where_all_are_twins_nothing_is_left_without_them(small_faces: FaceSet) 
     report = evaluate(Bars(), small_faces.take(~public | twins), "PublicTest")
     assert list(report.scores) == ["single view, all", "with mirror, all"]
     assert (report.twins, report.twin_share) == (7, 1)
+
+
+def test_near_twins_are_left_out_where_that_is_asked(small_faces: FaceSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of PublicTest 98 has an exact twin in Training and a near one, 110 a near one, and 111 is like 110."""
+
+    def pairs(faces: FaceSet, model: Path) -> list[Pair]:
+        assert set(faces.sizes) == {"Training", "PublicTest"}
+        return [Pair(10, 110, 0.95, False), Pair(110, 111, 0.95, False), Pair(5, 98, 0.95, False)]
+
+    assert small_faces.splits[98] == "PublicTest"
+    exact = small_faces.take(np.arange(98, 112)).twins_in(small_faces, "Training")
+    assert exact[0]
+    assert not exact[12:14].any()
+    monkeypatch.setattr(evaluation, "near_twins", pairs)
+    report = evaluate(Bars(), small_faces, "PublicTest", views="single", near=True)
+    assert {name: scores.n for name, scores in report.scores.items()} == {
+        "single view, all": 28,
+        "single view, without twins": 21,
+        "single view, without near twins": 20,
+    }
+    assert "1 more show the picture of a Training image in another version (near twins)." in report.notes
 
 
 @pytest.mark.parametrize(

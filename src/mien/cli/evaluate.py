@@ -22,7 +22,7 @@ from mien.cli.console import (
     predictor,
     printable,
 )
-from mien.errors import InputError, NotFound
+from mien.errors import InputError, NotFound, need_extra
 from mien.expressions import Labels
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ def evaluate(
     ] = None,
     as_json: Json = False,
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
+    near_twins: Annotated[
+        bool,
+        typer.Option("--near-twins", help="Also score without pictures of Training in other versions; takes minutes."),
+    ] = False,
     corrupt: Annotated[
         bool, typer.Option("--corrupt", help="Instead: what blur, noise, darkness, ... at five strengths cost.")
     ] = False,
@@ -65,6 +69,10 @@ def evaluate(
         need_plots()
     if corrupt and views not in (None, "single"):
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
+    if corrupt and near_twins:
+        raise InputError("--corrupt scores all rows; leave out --near-twins")
+    if near_twins:
+        need_extra("audit", "looking for near twins", "sklearn")
     table = Path(model).suffix.lower() == ".csv"
     if table and corrupt:
         raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
@@ -80,11 +88,17 @@ def evaluate(
         _corrupted(asked, faces, split, labels, as_json, plots)
         return
     if asked is None:
-        report = evaluate_predictions(model, faces, split, labels=labels or "fer2013")
+        report = evaluate_predictions(model, faces, split, labels=labels or "fer2013", near=near_twins)
     else:
         recipe = trained_by(asked)
         report = measure(
-            asked, faces, split, binary=recipe.claims_binary, views=views or "mirror", labels=labels or recipe.labels
+            asked,
+            faces,
+            split,
+            binary=recipe.claims_binary,
+            views=views or "mirror",
+            labels=labels or recipe.labels,
+            near=near_twins,
         )
     sys.stdout.write(report.to_json() + "\n" if as_json else printable(report.to_markdown(), keep="\n"))
     if plots is not None:
@@ -133,8 +147,8 @@ def predict(
     views: Views = "single",
 ) -> None:
     """Write the probabilities of every row of a split, labelled or not."""
-    from mien.measuring.evaluation import PREDICTIONS, write_predictions
     from mien.measuring.evaluation import predict as ask
+    from mien.measuring.predictions import PREDICTIONS, write_predictions
     from mien.storage import check_suffix, need_other, need_writable
 
     check_suffix(output, *PREDICTIONS)

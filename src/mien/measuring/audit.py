@@ -15,9 +15,10 @@ from jaxtyping import Int64
 from mien.errors import InputError, NotFound, need_extra
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import findings as look
-from mien.measuring.evaluation import among, read_predictions
+from mien.measuring.evaluation import among
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
+from mien.measuring.predictions import read_predictions
 from mien.reading.faces import CenterFace
 from mien.reading.recognizer import load_model
 

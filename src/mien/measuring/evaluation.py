@@ -3,7 +3,6 @@
 Roles: Training is learned from, PublicTest chooses (its scores are selection scores), PrivateTest is scored once.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,26 +11,20 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from mien.errors import Damaged, FileError, InputError
+from mien.errors import Damaged, InputError
 from mien.expressions import EXPRESSIONS, Expression, Labels, answers
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
+from mien.measuring.near import near_twins, shown_in
+from mien.measuring.predictions import read_predictions
 from mien.measuring.sketch import KNOWN, share_known
-from mien.reading.recognizer import VIEWS, check_views, views_of
+from mien.reading.recognizer import DEFAULT_MODEL, VIEWS, check_views, model_files, views_of
 from mien.recipes import Recipe
-from mien.storage import check_suffix, need_file, write_whole
 
 SELECTION_SPLIT = "PublicTest"
-PREDICTIONS = (".csv", ".npz")
-"""Suffixes of the files that `write_predictions` writes."""
-
-_COLUMNS = ["row", *(f"p{k}" for k in range(len(Expression)))]  # of its CSV files; p7 where there is contempt
-
-_LARGEST = 300_000_000  # bytes of such a file, five million rows
-
 CHUNK = 512
 
 _VIEW_NAMES = {"single": "single view", "mirror": "with mirror", "ten": "ten views"}
@@ -152,7 +145,8 @@ class Report:
         split: Which rows.
         labels_of: Whose labels they were scored by.
         data: File name and checksum of the data set.
-        scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins"), joined by ", ".
+        scores: By view ("single view", "with mirror", "ten views") and rows ("all", "without twins", and where it was
+            asked for "without near twins", which leaves out exact ones too), joined by ", ".
         twins: Rows whose exact image also stands in Training; None when the data has no Training rows.
         notes: What a reader must know beside the numbers.
         twin_share: Share of the right answers (first view, all rows) that are on twins, in [0, 1]: what memory
@@ -248,6 +242,7 @@ def evaluate(
     binary: bool = False,
     labels: Labels = "fer2013",
     views: str = "mirror",
+    near: bool = False,
 ) -> Report:
     """Score a predictor on one split, with one view and with more, with and without twins.
 
@@ -260,11 +255,14 @@ def evaluate(
         labels: By whose labels. Where these are FER2013's, the contempt of a predictor that knows it is left out
             and the rest scaled to 1; where they are FER+'s, a predictor of seven answers contempt never.
         views: The last of `mien.reading.recognizer.VIEWS` to score; those before it are scored too.
+        near: Also score without near twins: images that show the picture of a Training image, cropped, mirrored or
+            lit in another way (`mien.measuring.near`). Takes minutes on FER2013.
 
     Raises:
         NotFound: The data has no such split.
         InputError: The split is not labelled, or has no votes where the labels are FER+'s; there are no such views; or
             the predictor averages views of its own.
+        MissingExtra: Near twins without scikit-learn.
     """
     check_views(views)
     need_single(predictor)
@@ -273,7 +271,7 @@ def evaluate(
     # The views of each kind are the first of those of the next.
     counts = {each: len(views_of(rows.images[:1], each)) for each in VIEWS[: VIEWS.index(views) + 1]}
     found = {_VIEW_NAMES[each]: seen[:count].mean(0) for each, count in counts.items()}
-    report = _report(predictor.name, faces, split, labels, rows, found, binary)
+    report = _report(predictor.name, faces, split, labels, rows, found, binary, near)
     notes = role_notes(split, recipes_of(predictor), known_to(predictor, rows))
     report.notes[:0] = [*getattr(predictor, "notes", ()), *notes]
     return report
@@ -347,7 +345,7 @@ def role_notes(split: str, recipes: Sequence[Recipe] = (), known: float | None =
 
 
 def evaluate_predictions(
-    path: str | PathLike[str], faces: FaceSet, split: str, *, labels: Labels = "fer2013"
+    path: str | PathLike[str], faces: FaceSet, split: str, *, labels: Labels = "fer2013", near: bool = False
 ) -> Report:
     """Score a table of probabilities, whoever made it, on one split, with and without twins.
 
@@ -356,12 +354,12 @@ def evaluate_predictions(
             probability of 0 counts as 0.000005, the largest of which five decimals leave nothing.
         faces: The data set.
         split: The name of the split.
-        labels: As `evaluate`.
+        labels, near: As `evaluate`.
 
     Raises:
         FileError: The table cannot be read.
         Damaged: It is no such table, or it lacks rows of the split.
-        NotFound, InputError: As `evaluate`.
+        NotFound, InputError, MissingExtra: As `evaluate`.
     """
     rows = labelled(faces, split, labels)
     found = read_predictions(Path(path))
@@ -369,7 +367,7 @@ def evaluate_predictions(
         raise Damaged(f"{path} lacks {len(missing):,} of the {len(rows):,} rows of {split}, as row {missing[0]}")
     probabilities = np.array([found[int(row)] for row in rows.rows])
     probabilities[probabilities == 0] = 5e-6
-    report = _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, binary=False)
+    report = _report(Path(path).stem, faces, split, labels, rows, {"as predicted": probabilities}, False, near)
     report.notes[:0] = role_notes(split)
     return report
 
@@ -398,6 +396,7 @@ def _report(
     rows: FaceSet,
     views: dict[str, Float[np.ndarray, "N C"]],
     binary: bool,
+    near: bool,
 ) -> Report:
     own = next(iter(views.values())).shape[1]
     views = {view: among(probabilities, answers(labels)) for view, probabilities in views.items()}
@@ -419,6 +418,11 @@ def _report(
                 f"{twin_share:.1%} of the right answers ({next(iter(views))}) are on those twins: "
                 "so much memory of exact twins alone could explain; near twins are not counted."
             )
+        if near:
+            others = _near_twins(faces, rows, split) & ~twin
+            if 0 < others.sum() < (~twin).sum():
+                parts["without near twins"] = ~twin & ~others
+            notes.append(f"{others.sum():,} more show the picture of a Training image in another version (near twins).")
     else:
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
     if binary:
@@ -437,6 +441,14 @@ def _report(
     }
     data = {"file": faces.name, "sha256": faces.checksum}
     return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
+
+
+def _near_twins(faces: FaceSet, rows: FaceSet, split: str) -> Bool[np.ndarray, "N"]:
+    """Which of the split's rows have a near twin in Training."""
+    both = faces.take(np.isin(faces.splits, ("Training", split)))
+    shown = shown_in(both, near_twins(both, model_files()[DEFAULT_MODEL]), "Training")
+    where: Bool[np.ndarray, "N"] = np.isin(rows.rows, both.rows[shown & (both.splits == split)])
+    return where
 
 
 def among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
@@ -469,61 +481,3 @@ def label_notes(
             f"expressions, on the {int(votes.any(1).sum()):,} of {len(rows):,} rows in which an expression leads."
         )
     return notes
-
-
-def read_predictions(path: Path) -> dict[int, list[float]]:
-    """The probabilities in a CSV of `write_predictions`, by row number.
-
-    Raises:
-        FileError: The table cannot be read.
-        Damaged: It is no such table.
-    """
-    found = {}
-    need_file(path, most=_LARGEST)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel marks what it saves
-            reader = csv.reader(file)
-            header = next(reader, [])
-            if header not in (_COLUMNS[:-1], _COLUMNS):
-                raise ValueError(f"expected the columns {','.join(_COLUMNS[:-1])}, but got {','.join(header)!r}")
-            for line in filter(None, reader):  # an empty last line is none
-                row, values = int(line[0]), [float(value) for value in line[1:]]
-                if row in found:
-                    raise ValueError(f"row {row} is there twice")
-                wanted = f"expected {len(header) - 1} probabilities that sum to 1"
-                if len(values) != len(header) - 1:
-                    raise ValueError(f"{wanted}, but got {len(values)}")
-                if min(values) < 0 or not 0.99 < sum(values) < 1.01:
-                    raise ValueError(f"{wanted}, but the lowest is {min(values):g} and the sum {sum(values):g}")
-                found[row] = values
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, csv.Error) as error:
-        raise Damaged(f"{path}, line {reader.line_num}: {error}") from error
-    return found
-
-
-def write_predictions(
-    path: str | PathLike[str], faces: FaceSet, probabilities: Float[np.ndarray, "N C"]
-) -> Path:
-    """Write probabilities of rows, as a contest takes them: CSV (row, p0 .. p6 or p7, five decimals) or .npz by suffix.
-
-    Args:
-        path: Ends in .csv or .npz; written whole or not at all.
-        faces: Whose row numbers to write.
-        probabilities: Of the seven `EXPRESSIONS`, or of every `Expression`.
-
-    Raises:
-        InputError: Another suffix.
-    """
-    check_suffix(path, *PREDICTIONS)
-    if Path(path).suffix == ".npz":
-        return write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
-
-    def rows(file: Any) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS[: 1 + probabilities.shape[1]])
-        for row, values in zip(faces.rows, probabilities, strict=True):
-            writer.writerow([int(row), *(f"{p:.5f}" for p in values)])
-
-    return write_whole(path, rows)

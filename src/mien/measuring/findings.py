@@ -4,18 +4,18 @@ They give indices and numbers; what becomes of them is for others to say.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import FLAT, SIMILAR, Pair, deviations, near_twins
+from mien.measuring.near import FLAT, SIMILAR, deviations, near_twins, shown_in
 from mien.measuring.noise import FOLDS, cross_validated, doubtful
 from mien.reading.faces import FaceDetector
 from mien.reading.recognizer import Recognizer
@@ -188,7 +188,7 @@ def near(faces: FaceSet, model: Path) -> Finding:
         "groups in more than one split": sum(across[group] for group in groups),
     }
     if "Training" in faces.sizes:
-        training, leaking = faces.split("Training"), _leaking(faces, pairs)
+        training, leaking = faces.split("Training"), shown_in(faces, pairs, "Training")
         for split in faces.sizes:
             if split != "Training":
                 inside = faces.take(leaking & (faces.splits == split))
@@ -312,19 +312,6 @@ def _joined(edges: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
     order = np.argsort(numbers, kind="stable")
     groups = np.split(nodes[order], np.flatnonzero(np.diff(numbers[order])) + 1)
     return [tuple(group.tolist()) for group in groups if len(group)]
-
-
-def _leaking(faces: FaceSet, pairs: Iterable[Pair]) -> Bool[np.ndarray, "N"]:
-    """Rows whose picture is paired with that of a Training row; exact copies are one picture, longer chains are not."""
-    picture = faces.twin_numbers()  # of exact copies, the one that pairs name
-    known = np.zeros(len(faces), bool)
-    known[picture[faces.splits == "Training"]] = True
-    leaking = np.zeros(len(faces), bool)
-    for pair in pairs:
-        leaking[pair.first] |= known[pair.second]
-        leaking[pair.second] |= known[pair.first]
-    through: Bool[np.ndarray, "N"] = leaking[picture]
-    return through
 
 
 def _surplus(faces: FaceSet, group: Sequence[int], *, across: bool = False) -> list[int]:

@@ -3,13 +3,14 @@
 A network's features propose neighbours; pixels decide. Features alone find similar looks, which are no twins.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 
 from mien.errors import Damaged, need_extra
 from mien.measuring.faceset import FaceSet
@@ -75,6 +76,19 @@ def near_twins(faces: FaceSet, model: Path, *, similar: float = SIMILAR) -> list
             if value >= similar and ((a, b) not in found or found[a, b].similarity < value):
                 found[a, b] = Pair(int(index[a]), int(index[b]), value, mirrored)
     return sorted(found.values(), key=lambda pair: (-pair.similarity, pair.first, pair.second))
+
+
+def shown_in(faces: FaceSet, pairs: Iterable[Pair], split: str) -> Bool[np.ndarray, "N"]:
+    """Rows whose picture is paired with one of a split; exact copies are one picture, longer chains are not."""
+    picture = faces.twin_numbers()  # of exact copies, the one that pairs name
+    known = np.zeros(len(faces), bool)
+    known[picture[faces.splits == split]] = True
+    shown = np.zeros(len(faces), bool)
+    for pair in pairs:
+        shown[pair.first] |= known[pair.second]
+        shown[pair.second] |= known[pair.first]
+    rows: Bool[np.ndarray, "N"] = shown[picture]
+    return rows
 
 
 def deviations(faces: FaceSet) -> Float[np.ndarray, "N"]:

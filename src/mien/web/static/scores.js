@@ -57,10 +57,11 @@ export async function startScores() {
   const paragraphs = [
     element("p", element("strong", "An expression is not an emotion."), " The labels say what strangers saw in a picture. They do not say what a person felt, and mien cannot know it."),
     element("p", element("strong", "A percentage is the model's confidence, calibrated: "), "of many answers given with 80 %, about 80 % should be right. The seven percentages of a face sum to 100."),
-    element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one. A face that is small, blurred, dark, bright, tilted or cut off needs more."),
+    element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one. A face that is small, blurred, dark, bright or tilted needs more."),
   ];
   const [split, views] = Object.entries(model.scores)[0] ?? [];
-  const score = views?.[{ mirror: "with mirror, all", ten: "ten views, all" }[model.views] ?? "single view, all"];
+  const view = { mirror: "with mirror", ten: "ten views" }[model.views] ?? "single view";
+  const score = views?.[`${view}, all`];
   if (!score) {
     place.replaceChildren(...paragraphs, element("p", "This model's card has no measured scores, so nobody can say how often it is right."));
     return true;
@@ -68,6 +69,7 @@ export async function startScores() {
   const figure = element("p", element("strong", fine(score.accuracy)), " right");
   figure.className = "figure";
   const [low, high] = score.interval;
+  const clean = views[`${view}, without twins`];
   const wrapper = element("div", matrix(model.labels, score.confusion));
   wrapper.className = "scroll";
   wrapper.tabIndex = 0;
@@ -79,8 +81,9 @@ export async function startScores() {
     ...paragraphs,
     element("h2", `How often ${model.name} is right`),
     figure,
-    element("p", `of ${score.n.toLocaleString("en")} faces${["PublicTest", "PrivateTest"].includes(split) ? ` of FER2013's ${split} split` : ""}, which it did not learn from (95 % interval ${fine(low)} to ${fine(high)}; macro-F1 ${score.macro_f1.toFixed(2)}; confidence off by ${fine(score.ece)} on average).`
-      + (split !== "PrivateTest" ? " These faces also chose the training's length and settings, so expect somewhat less on yours." : "")
+    element("p", `of ${score.n.toLocaleString("en")} faces${["PublicTest", "PrivateTest"].includes(split) ? ` of FER2013's ${split} split` : ""} (95 % interval ${fine(low)} to ${fine(high)}; macro-F1 ${score.macro_f1.toFixed(2)}; confidence off by ${fine(score.ece)} on average).`
+      + (clean ? ` ${score.n - clean.n} of them stand among the faces it learned from too, pixel for pixel; without these it is right in ${fine(clean.accuracy)}.` : "")
+      + (split !== "PrivateTest" ? " These faces also chose the training's length, settings and calibration, so expect somewhat less on yours." : "")
       + " People agree with these labels about two times in three."),
     element("h2", "What it confuses"),
     caption,
