@@ -18,8 +18,6 @@ def data_import(
     skip_bad: SkipBad = False,
 ) -> None:
     """Check a data set, put it into the cache, and write .npy arrays where asked."""
-    import numpy as np
-
     from mien.expressions import EXPRESSIONS
     from mien.measuring.npy import save_npy
 
@@ -27,10 +25,9 @@ def data_import(
     _need_apart(out_folder, source)
     faces = load_faces(source, ferplus, skip_bad)
     table = plain_table("split", "rows", *EXPRESSIONS, "unlabelled")
-    for split in dict.fromkeys(faces.splits.tolist()):
-        labels = faces.labels[faces.splits == split]
-        counts = [int(np.sum(labels == k)) for k in (*range(len(EXPRESSIONS)), -1)]
-        table.add_row(Text(printable(split)), f"{len(labels):,}", *(f"{count:,}" for count in counts))
+    for split, counts in faces.counts().items():
+        row = (sum(counts.values()), *counts.values())
+        table.add_row(Text(printable(split)), *(f"{count:,}" for count in row))
     out.print(table)
     if out_folder is not None:
         for path in save_npy(faces, out_folder):

@@ -83,7 +83,7 @@ def evaluate(
     asked = None if table else predictor(model, checkpoint)
     # Of Training nothing is left out: the model may know all of it, and twins are looked for there.
     faces = load_faces(data, ferplus, skip_bad, exclude, split)
-    _rows(faces, split)
+    _need_split(faces, split)
     if corrupt:
         _corrupted(asked, faces, split, labels, as_json, plots)
         return
@@ -107,9 +107,9 @@ def evaluate(
         save_report(report, plots)
 
 
-def _rows(faces: "FaceSet", split: str) -> "FaceSet":
+def _need_split(faces: "FaceSet", split: str) -> None:
     try:
-        return faces.split(split)
+        faces.where(split)
     except NotFound as error:
         raise NotFound(f"{error}; name one with --split") from error
 
@@ -155,6 +155,8 @@ def predict(
     need_other(output, data, model)
     need_writable(output)
     asked = predictor(model, checkpoint)
-    faces = _rows(load_faces(data, None, skip_bad), split)
+    faces = load_faces(data, None, skip_bad)
+    _need_split(faces, split)
+    faces = faces.split(split)
     write_predictions(output, faces, ask(asked, faces, views=views))
     out.print(Text(f"{output}: {len(faces):,} rows"))

@@ -194,5 +194,5 @@ def _add_faces(table: Table, photo: "Photo", name: str) -> None:
             f"{reading.confidence:.0%}",
             f"{second} {reading.probabilities[second]:.0%}",
             ", ".join(f"{v:.0f}" for v in reading.face.box),
-            " ".join((*(("uncertain",) if reading.uncertain else ()), *reading.flags)),
+            reading.marks,
         )

@@ -16,11 +16,10 @@ from torch import Tensor
 from mien.errors import InputError, NotFound
 from mien.expressions import FERPLUS
 from mien.measuring.faceset import IN_MEMORY, FaceSet
-from mien.measuring.ferplus import relabelled, targets
+from mien.measuring.ferplus import non_faces, relabelled, targets
 from mien.recipes import HELD_OUT, Recipe
 
 VALIDATION_BATCH = 512
-NON_FACE_VOTES = 6  # of ten FER+ taggers who call a row "NF"
 _SHARE = "a random tenth of the training rows: --set protocol.select=0.1 --set protocol.held_out=random"
 
 
@@ -72,7 +71,7 @@ def divide(faces: FaceSet, recipe: Recipe, limit: float = 1.0) -> FaceSet:
         train, held = np.split(train, [math.floor(len(train) * (1 - protocol.select))])
         _need_all_labels(faces, train, held)
     if recipe.drop_non_faces and faces.votes is not None:
-        train = train[faces.votes[train, FERPLUS.index("NF")] < NON_FACE_VOTES]
+        train = train[~non_faces(faces.votes[train])]
     roles = np.zeros(len(faces), f"<U{max(len(chosen), 8)}")
     for part, role in ((train, "Training"), (held, chosen)):
         kept = part if limit == 1 else generator.permutation(part)[: round(len(part) * limit)]

@@ -155,7 +155,7 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
 
 
 def _write_rows(file: Any, rows: list[dict[str, float]]) -> None:
-    writer = csv.DictWriter(file, list(rows[0]))
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 

@@ -31,10 +31,15 @@ def check_recipe(recipe: Recipe) -> None:
 
     Raises:
         NotFound: There is no such network; the closest name is suggested.
-        InputError: Two rules would set the learning rate.
+        InputError: Two rules would set the learning rate; the network or the loss is made for FER2013's labels alone.
     """
     if recipe.network not in NETWORKS:
         raise NotFound.named("network", recipe.network, NETWORKS)
+    outputs = _outputs(recipe)
+    if outputs != len(EXPRESSIONS) and "outputs" not in inspect.signature(NETWORKS[recipe.network]).parameters:
+        raise InputError(f"network {recipe.network!r} has seven outputs: it learns FER2013's labels, and no votes")
+    if recipe.loss == "binary_cross_entropy" and recipe.labels == "ferplus-votes":
+        raise InputError("binary_cross_entropy takes one label a face, not votes: --labels ferplus, or another loss")
     if isinstance(recipe.optimizer, Adam) and recipe.optimizer.decay and not isinstance(recipe.schedule, Constant):
         raise InputError(
             f"recipe {recipe.name!r} has both optimizer.decay and a {type(recipe.schedule).__name__} schedule for its "
@@ -42,21 +47,15 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
-def build_network(recipe: Recipe, classes: int) -> nn.Sequential:
-    """The recipe's network with an output for each class, and ten more for the votes where it learns them too.
+def build_network(recipe: Recipe) -> nn.Sequential:
+    """The network of a recipe that `check_recipe` lets pass."""
+    outputs, build = _outputs(recipe), NETWORKS[recipe.network]
+    return build() if outputs == len(EXPRESSIONS) else build(outputs=outputs)
 
-    Raises:
-        InputError: The network or the loss is made for FER2013's labels alone.
-    """
-    outputs = classes + len(FERPLUS) * bool(recipe.votes)
-    build = NETWORKS[recipe.network]
-    if outputs == len(EXPRESSIONS):
-        return build()
-    if "outputs" not in inspect.signature(build).parameters:
-        raise InputError(f"network {recipe.network!r} has seven outputs: it learns FER2013's labels, and no votes")
-    if recipe.loss == "binary_cross_entropy" and recipe.labels == "ferplus-votes":
-        raise InputError("binary_cross_entropy takes one label a face, not votes: --labels ferplus, or another loss")
-    return build(outputs=outputs)
+
+def _outputs(recipe: Recipe) -> int:
+    """One for each label, and ten more for the votes where it learns them too."""
+    return len(answers(recipe.labels)) + len(FERPLUS) * bool(recipe.votes)
 
 
 class Classifier(L.LightningModule):
@@ -84,7 +83,7 @@ class Classifier(L.LightningModule):
         self.classes = len(answers(recipe.labels))
         if wrong := [teacher.recipe.title for teacher in self.teachers if teacher.classes != self.classes]:
             raise InputError(f"recipe {recipe.title!r} has {self.classes} labels, but its teacher {wrong[0]!r} has not")
-        network = build_network(recipe, self.classes)
+        network = build_network(recipe)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.augment = augmentation(recipe.augment)
         self.degrade = degradation(recipe.augment)

@@ -8,13 +8,14 @@ from the whole batch. Starting, gradients and checkpoints are Lightning's. Knows
 import os
 from dataclasses import dataclass
 from types import MethodType
+from typing import Any
 
 import torch
+import torch.distributed
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mien.errors import InputError
@@ -123,6 +124,28 @@ class WholeBatchNorms(LayerSync):
         return model
 
 
+class _Sum(torch.autograd.Function):
+    """A tensor's sum over all processes; what reaches each one's part is the sum of all gradients.
+
+    As torch.distributed.nn.functional.all_reduce, which is deprecated; what it names instead is private.
+    """
+
+    @staticmethod
+    def forward(context: Any, part: Tensor) -> Tensor:
+        total = part.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(context, gradients[0])
+
+
+def _sum(part: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(part)  # type: ignore[no-untyped-call]
+    return total
+
+
 def whole_batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     """What a batch norm makes of this process's part of a batch, where each process has one.
 
@@ -146,11 +169,11 @@ def whole_batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
     axes, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
     exact = x if x.dtype == torch.float64 else x.float()  # half precision would lose small differences in long sums
     own = torch.cat([exact.sum(axes), exact.new_tensor([x.numel() / x.shape[1]])])
-    total: Tensor = all_reduce(own)  # type: ignore[no-untyped-call]
+    total = _sum(own)
     count = total[-1]
     mean = total[:-1] / count
     centred = exact - mean.view(shape)
-    variance = all_reduce(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
+    variance = _sum(centred.square().sum(axes)) / count
     with torch.no_grad():
         layer.num_batches_tracked += 1
         layer.running_mean.lerp_(mean, layer.momentum)

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from mien.errors import InputError, NotFound, need_extra
-from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
+from mien.expressions import EXPRESSIONS, FERPLUS
 from mien.measuring import findings as look
 from mien.measuring.evaluation import among
 from mien.measuring.faceset import FaceSet
+from mien.measuring.ferplus import most_voted
 from mien.measuring.findings import Finding
 from mien.measuring.predictions import read_predictions
 from mien.reading.faces import CenterFace
@@ -136,20 +137,10 @@ def audit(
             found.append(doubts)
     found.sort(key=lambda finding: look.REASONS.index(finding.reason))
     data = {"file": faces.name, "sha256": faces.checksum, "rows": len(faces), "damaged": faces.dropped}
-    return Audit(data, counts(faces), votes(faces), tuple(found), tuple(left_out))
+    return Audit(data, faces.counts(), votes(faces), tuple(found), tuple(left_out))
 
 
 # Counts
-
-
-def counts(faces: FaceSet) -> dict[str, dict[str, int]]:
-    """Rows by split and label."""
-    table = {}
-    for split in faces.sizes:
-        labels = faces.labels[faces.splits == split]
-        table[split] = {str(e): int((labels == k).sum()) for k, e in enumerate(EXPRESSIONS)}
-        table[split]["unlabelled"] = int((labels < 0).sum())
-    return table
 
 
 def votes(faces: FaceSet) -> dict[str, Any] | None:
@@ -171,7 +162,7 @@ def votes(faces: FaceSet) -> dict[str, Any] | None:
     np.add.at(table, (labels, most), 1)
     return {
         "rows": int(asked.sum()),
-        "agree": int((np.array(FERPLUS_TO_LABEL)[most] == labels).sum()),
+        "agree": int((most_voted(faces.votes[asked]) == labels).sum()),
         "agreement": np.bincount(given.max(1), minlength=11).tolist() if len(given) else [0] * 11,
         "entropy_bits": {
             str(e): round(float(entropy[labels == k].mean()), 4)

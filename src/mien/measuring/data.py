@@ -17,10 +17,11 @@ from typing import BinaryIO
 import numpy as np
 
 from mien.errors import Damaged, FileError, InputError, MienError, NotFound
-from mien.expressions import EXPRESSIONS, FERPLUS_TO_LABEL, parse
+from mien.expressions import EXPRESSIONS, parse
 from mien.measuring import cache as store
 from mien.measuring.faceset import FaceSet
 from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, read_faces, read_votes, reading
+from mien.measuring.ferplus import most_voted
 from mien.measuring.npy import array_pairs, read_arrays
 from mien.reading.images import FORMATS, grey, open_image, resize
 from mien.storage import need_file
@@ -90,7 +91,7 @@ def _doubts(faces: FaceSet) -> tuple[str, ...]:
     if faces.votes is None:
         return ()
     asked = (faces.labels >= 0) & faces.votes.any(1)
-    agreed = np.array(FERPLUS_TO_LABEL)[faces.votes[asked].argmax(1)] == faces.labels[asked]
+    agreed = most_voted(faces.votes[asked]) == faces.labels[asked]
     if len(agreed) < _ENOUGH or (share := agreed.mean()) >= _ALIKE:
         return ()
     return (

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int8, Int64, UInt8
 
 from mien.errors import InputError, NotFound
-from mien.expressions import FERPLUS
+from mien.expressions import EXPRESSIONS, FERPLUS
 from mien.measuring.fer_csv import SIDE
 
 IN_MEMORY = 1 << 30
@@ -69,6 +69,15 @@ class FaceSet:
         """How many rows each split has, in order of first appearance."""
         names, first, counts = np.unique(self.splits, return_index=True, return_counts=True)
         return {str(names[k]): int(counts[k]) for k in np.argsort(first)}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Rows by split, and in each by label and "unlabelled"."""
+        table = {}
+        for split in self.sizes:
+            labels = self.labels[self.splits == split]
+            table[split] = {str(e): int((labels == k).sum()) for k, e in enumerate(EXPRESSIONS)}
+            table[split]["unlabelled"] = int((labels < 0).sum())
+        return table
 
     def take(self, where: np.ndarray | Sequence[int]) -> "FaceSet":
         """The rows at a boolean mask (N,) or at indices, in their order; arrays are copied."""

@@ -15,11 +15,14 @@ https://github.com/microsoft/FERPlus, src/ferplus.py.
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float32, Int8, Int64, UInt8
+from jaxtyping import Bool, Float32, Int8, Int64, UInt8
 
 from mien.errors import InputError
 from mien.expressions import FERPLUS, FERPLUS_TO_LABEL, Expression, Labels
 from mien.measuring.faceset import FaceSet
+
+MAJORITY = 6
+"""Votes of ten that are more than half."""
 
 _COLUMNS = [*(FERPLUS_TO_LABEL.index(label) for label in range(7)), *map(FERPLUS.index, ("contempt", "unknown", "NF"))]
 
@@ -52,6 +55,18 @@ def targets(faces: FaceSet, labels: Labels) -> Int64[np.ndarray, "N"] | Float32[
         assert faces.votes is not None
         return shares(faces.votes)
     return faces.labels.astype(np.int64)
+
+
+def most_voted(votes: UInt8[np.ndarray, "N 10"]) -> Int8[np.ndarray, "N"]:
+    """The label that most votes are for, of equals the first in FER+'s order; -1 where that is none of the seven."""
+    labels: Int8[np.ndarray, "N"] = np.array(FERPLUS_TO_LABEL, np.int8)[votes.argmax(1)]
+    return labels
+
+
+def non_faces(votes: UInt8[np.ndarray, "N 10"]) -> Bool[np.ndarray, "N"]:
+    """Rows that more than half of ten taggers call no face, or none that is framed as it should be."""
+    where: Bool[np.ndarray, "N"] = votes[:, FERPLUS.index("NF")] >= MAJORITY
+    return where
 
 
 def shares(votes: UInt8[np.ndarray, "N 10"], known: int = len(Expression)) -> Float32[np.ndarray, "N K"]:

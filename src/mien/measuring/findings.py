@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from jaxtyping import Int64
 
-from mien.expressions import EXPRESSIONS, FERPLUS, FERPLUS_TO_LABEL
+from mien.expressions import EXPRESSIONS, FERPLUS
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
+from mien.measuring.ferplus import MAJORITY, most_voted, non_faces
 from mien.measuring.near import FLAT, SIMILAR, deviations, near_twins, shown_in
 from mien.measuring.noise import FOLDS, cross_validated, doubtful
 from mien.reading.faces import FaceDetector
@@ -27,8 +28,6 @@ OF_VOTES = {"no-face", "vote"}
 OF_MODELS = {"near-twin", "no-face-found", "label"}
 """Those that a quick audit does not look for."""
 
-_MAJORITY = 6  # votes of ten that are more than half
-_NF = FERPLUS.index("NF")
 _KEPT = {"Training": 0, "PublicTest": 1, "validation": 1, "PrivateTest": 2, "test": 2}
 """Of twins the one in the split furthest from training is kept, so that training knows less of test sets."""
 
@@ -130,11 +129,11 @@ def flat(faces: FaceSet) -> Finding:
 def faceless(faces: FaceSet) -> Finding:
     """Images that more than half of FER+'s voters call no face."""
     assert faces.votes is not None
-    against = faces.votes[:, _NF].astype(int)
-    found = np.flatnonzero(against >= _MAJORITY)
+    against = faces.votes[:, FERPLUS.index("NF")].astype(int)
+    found = np.flatnonzero(non_faces(faces.votes))
     found = found[np.argsort(-against[found], kind="stable")]
     numbers = {"images with votes": int((faces.votes.sum(1) > 0).sum()), "images": len(found)}
-    text = f"{_MAJORITY} votes or more of FER+'s ten say that there is no face, or none that is framed as it should be."
+    text = f"{MAJORITY} votes or more of FER+'s ten say that there is no face, or none that is framed as it should be."
     notes = tuple(f"{_member(faces, k)}; {against[k]} votes" for k in found.tolist())
     rows = found.tolist()
     return Finding("no-face", "No face, by FER+", text, numbers, _alone(rows), notes, tuple(rows))
@@ -143,10 +142,9 @@ def faceless(faces: FaceSet) -> Finding:
 def outvoted(faces: FaceSet) -> Finding:
     """Labels that more than half of FER+'s voters contradict with one and the same of the seven expressions."""
     assert faces.votes is not None
-    most, top = faces.votes.argmax(1), faces.votes.max(1)
-    meant = np.array(FERPLUS_TO_LABEL)[most]
+    meant, top = most_voted(faces.votes), faces.votes.max(1)
     asked = (faces.votes.sum(1) > 0) & (faces.labels >= 0)
-    clear = asked & (top >= _MAJORITY) & (meant >= 0)
+    clear = asked & (top >= MAJORITY) & (meant >= 0)
     found = np.flatnonzero(clear & (meant != faces.labels))
     found = found[np.argsort(-top[found].astype(int), kind="stable")]
     numbers = {
@@ -156,7 +154,7 @@ def outvoted(faces: FaceSet) -> Finding:
         "share of those with a majority": round(len(found) / max(int(clear.sum()), 1), 4),
     }
     text = (
-        f"Labels against which {_MAJORITY} votes or more of FER+'s ten stand for one and the same other expression. "
+        f"Labels against which {MAJORITY} votes or more of FER+'s ten stand for one and the same other expression. "
         "Who is right is a matter of opinion; ten opinions are more than one."
     )
     notes = tuple(f"{_member(faces, k)}; {top[k]} votes for {EXPRESSIONS[meant[k]]}" for k in found.tolist())
@@ -287,7 +285,7 @@ def _otherwise(faces: FaceSet, rows: Int64[np.ndarray, "k"]) -> float | None:
     """Of the rows with FER+ votes, the share that most of these call something else; None where there are none."""
     assert faces.votes is not None
     asked = rows[faces.votes[rows].any(1)]
-    differs = np.array(FERPLUS_TO_LABEL)[faces.votes[asked].argmax(1)] != faces.labels[asked]
+    differs = most_voted(faces.votes[asked]) != faces.labels[asked]
     return float(differs.mean()) if len(asked) else None
 
 

@@ -115,8 +115,7 @@ def draw_map(
     canvas.paste(Image.fromarray(large), (_UNIT, 2 * _UNIT))
     canvas.paste(Image.fromarray(heat), (2 * _UNIT + size, 2 * _UNIT))
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(_UNIT * 0.8)
-    marks = " ".join((*(("uncertain",) if reading.uncertain else ()), *reading.flags))
-    title = f"{reading.expression} {reading.confidence:.0%}" + f" ({marks})" * bool(marks)
+    title = f"{reading.expression} {reading.confidence:.0%}" + f" ({reading.marks})" * bool(reading.marks)
     pen.text((_UNIT, _UNIT), title, "black", font, anchor="lm")
     below = f"red speaks for {reading.expression}, blue against; full colour: {most:.1f} nats"
     pen.text((_UNIT, size + 3.5 * _UNIT), below, "black", font, anchor="lm")

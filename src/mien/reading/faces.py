@@ -65,6 +65,24 @@ class Face:
         return math.degrees(_tilt(np.array(self.landmarks) @ (1, 1j))) if self.landmarks else 0.0
 
 
+def to_face(values: dict[str, Any]) -> Face:
+    """A face from its `dataclasses.asdict`, also after a journey through JSON."""
+    return Face(tuple(values["box"]), values["score"], tuple(tuple(point) for point in values["landmarks"]))
+
+
+def overlap(one: Face, other: Face) -> float:
+    """Intersection over union of two faces' boxes, in [0, 1]."""
+    return box_overlap(one.box, other.box)
+
+
+def box_overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The same of boxes (x, y, width, height)."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared) if shared else 0.0
+
+
 @runtime_checkable
 class FaceDetector(Protocol):
     """Whatever finds faces."""

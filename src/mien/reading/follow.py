@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Float32, UInt8
 
-from mien.reading.faces import CenterFace, Face, FaceDetector
-from mien.reading.tracks import overlap, to_face
+from mien.reading.faces import CenterFace, Face, FaceDetector, overlap, to_face
 
 SIDE = 320
 """Longer side of the small grey picture, in pixels."""

@@ -64,6 +64,11 @@ class Reading:
     probabilities: dict[str, float]
     flags: tuple[str, ...] = ()
 
+    @property
+    def marks(self) -> str:
+        """What a reader should doubt, in words: "uncertain" where it is, and the flags."""
+        return " ".join((*(("uncertain",) if self.uncertain else ()), *self.flags))
+
 
 @dataclass(frozen=True, slots=True)
 class Card:

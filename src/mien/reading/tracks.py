@@ -16,7 +16,7 @@ from jaxtyping import Float
 from mien.checked import Checked, NotNegative, Share
 from mien.errors import InputError, need_extra
 from mien.expressions import EXPRESSIONS
-from mien.reading.faces import Face
+from mien.reading.faces import Face, box_overlap, overlap, to_face
 from mien.reading.quality import needed
 from mien.reading.recognizer import Reading
 
@@ -233,23 +233,6 @@ class Tracker:
         self._moods = {int(number): _Mood(**mood) for number, mood in state["moods"].items()}
 
 
-def to_face(values: dict[str, Any]) -> Face:
-    """A face from its `dataclasses.asdict`, also after a journey through JSON."""
-    return Face(tuple(values["box"]), values["score"], tuple(tuple(point) for point in values["landmarks"]))
-
-
-def overlap(one: Face, other: Face) -> float:
-    """Intersection over union of two faces' boxes, in [0, 1]."""
-    return _overlap(one.box, other.box)
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / (one[2] * one[3] + other[2] * other[3] - shared) if shared else 0.0
-
-
 def _named(values: Float[np.ndarray, "7"]) -> dict[str, float]:
     return dict(zip(EXPRESSIONS, values.tolist(), strict=True))
 
@@ -262,7 +245,7 @@ def _middle(face: Face) -> complex:
 def _beside(column: int, faces: Sequence[Face]) -> bool:
     """Whether a face is so close to another that one head may cover the other: it is larger than its box."""
     boxes = [(x - w / 4, y - h / 4, 1.5 * w, 1.5 * h) for x, y, w, h in (face.box for face in faces)]
-    return any(_overlap(boxes[column], box) > 0 for other, box in enumerate(boxes) if other != column)
+    return any(box_overlap(boxes[column], box) > 0 for other, box in enumerate(boxes) if other != column)
 
 
 def _move(place: _Place, time_s: float, face: Face, *, beside: bool) -> None:
