@@ -77,7 +77,7 @@ def test_near_twins_are_left_out_where_that_is_asked(small_faces: FaceSet, monke
         "single view, without twins": 21,
         "single view, without near twins": 20,
     }
-    assert "1 more show the picture of a Training image in another version (near twins)." in report.notes
+    assert any(note.startswith("1 more show the picture of a Training image") for note in report.notes)
 
 
 @pytest.mark.parametrize(

@@ -422,7 +422,10 @@ def _report(
             others = _near_twins(faces, rows, split) & ~twin
             if 0 < others.sum() < (~twin).sum():
                 parts["without near twins"] = ~twin & ~others
-            notes.append(f"{others.sum():,} more show the picture of a Training image in another version (near twins).")
+            notes.append(
+                f"{others.sum():,} more show the picture of a Training image in another version (near twins); "
+                '"without near twins" leaves out both.'
+            )
     else:
         notes.append("No Training rows in the data beside this split: exact twins were not looked for.")
     if binary:
