@@ -188,17 +188,17 @@ def test_too_few_images_for_doubts_are_said(small_faces: FaceSet) -> None:
     assert any("each with 5 different images or more" in what for what in done.left_out)
 
 
-def test_copies_of_a_few_pictures_are_not_enough_for_doubts(small_faces: FaceSet) -> None:
-    """A rare expression made large by copying: its folds would never have seen it, or there are too few of them."""
+def test_an_expression_of_a_few_pictures_is_left_out_of_the_doubts(small_faces: FaceSet) -> None:
+    """A rare expression, if made large by copying: its folds would never have seen it, or there are too few of them."""
     pytest.importorskip("cleanlab")
     labels, images = small_faces.labels.copy(), small_faces.images.copy()
     labels[:70] = np.arange(70) % 7
     rare = np.flatnonzero(labels == 1)
     images[rare] = images[rare[0]]
     faces = replace(small_faces, labels=labels, images=images)
-    done = audit(faces)
-    assert "label" not in [finding.reason for finding in done.findings]
-    assert any("each with 5 different images or more" in what for what in done.left_out)
+    finding = found(audit(faces), "label")
+    assert "Left out, with fewer than 5 different images: disgust." in finding.text
+    assert finding.numbers["labelled images looked at"] == (faces.labels >= 0).sum() - len(rare)
 
 
 def test_mistakes_are_told_first(small_faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

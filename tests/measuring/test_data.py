@@ -4,6 +4,7 @@ import gzip
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -564,14 +565,16 @@ def test_damaged_images_are_named_or_left_out(tmp_path: Path) -> None:
     whole = picture(tmp_path / "angry" / "1.jpg", IMAGES[1]).read_bytes()
     (tmp_path / "angry" / "1.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "angry" / "2.jpg").write_bytes(b"")
+    (tmp_path / "angry" / "4.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "angry" / "3.png").write_text("text")
     picture(tmp_path / "puzzled" / "4.png", IMAGES[2])
-    with pytest.raises(Damaged, match="4 damaged rows in") as caught:
+    with pytest.raises(Damaged, match="5 damaged rows in") as caught:
         load(tmp_path)
-    for reason in ("1.jpg: is a damaged", "2.jpg: the file is empty", "3.png: is no image of a known", "'puzzled'"):
+    broken = ("1.jpg: is a damaged", "2.jpg: the file is empty", "3.png: is no image of a known", "4.HEIC: is no image")
+    for reason in (*broken, "'puzzled'"):
         assert reason in str(caught.value)
     faces = load(tmp_path, skip_bad=True)
-    assert (len(faces), faces.dropped) == (1, 4)
+    assert (len(faces), faces.dropped) == (1, 5)
     (tmp_path / "angry" / "0.png").unlink()
     with pytest.raises(Damaged, match="there is no sound face"):
         load(tmp_path, skip_bad=True)
@@ -859,3 +862,8 @@ def test_heads_that_numpy_stumbles_over_are_damaged(head: str, tmp_path: Path) -
     (tmp_path / "images.npy").write_bytes(b"\x93NUMPY\x01\0" + len(raw).to_bytes(2, "little") + raw)
     with pytest.raises(Damaged, match="is not a whole array of numbers"):
         load(tmp_path)
+
+
+def test_labels_that_stand_for_nothing_are_refused(small_faces: FaceSet) -> None:
+    with pytest.raises(InputError, match=r"expected labels from -1 \(none\) to 7, but got -1 to 9"):
+        replace(small_faces, labels=np.where(small_faces.labels == 0, 9, small_faces.labels).astype(np.int8))

@@ -50,6 +50,12 @@ def test_report_has_views_and_twins(small_faces: FaceSet) -> None:
     assert any("selection score" in note for note in report.notes)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_predictor_needs_no_name(small_faces: FaceSet) -> None:
+    report = evaluate(SimpleNamespace(probabilities=Bars().probabilities), small_faces, "PublicTest", views="single")
+    assert report.model == "SimpleNamespace"
+
+
 def test_where_all_are_twins_nothing_is_left_without_them(small_faces: FaceSet) -> None:
     public = small_faces.splits == "PublicTest"
     twins = public.copy()

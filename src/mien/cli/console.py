@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mien.errors import InputError, NotFound, need_extra
+from mien.storage import real_path
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -115,6 +116,16 @@ def predictor(model: str, checkpoint: str) -> Any:
         return load_model(model)
     except NotFound as error:
         raise NotFound(f"{error}; there is no run folder of this name either, and no .json") from error
+
+
+def need_outside(folder: Path | None, source: Path) -> None:
+    """Refuse to write pictures and arrays within a folder of images: they would be a part of the data set from then on.
+
+    Raises:
+        InputError: The folder lies in the source.
+    """
+    if folder is not None and source.is_dir() and real_path(folder).is_relative_to(real_path(source)):
+        raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
 
 
 def need_lab(purpose: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mien.cli.console import FerPlus, SkipBad, err, load_faces, out, plain_table, printable
+from mien.cli.console import FerPlus, SkipBad, err, load_faces, need_outside, out, plain_table, printable
 from mien.storage import real_path
 
 
@@ -21,7 +21,7 @@ def data_import(
     from mien.expressions import EXPRESSIONS
     from mien.measuring.npy import save_npy
 
-    _need_outside(out_folder, source)
+    need_outside(out_folder, source)
     _need_apart(out_folder, source)
     faces = load_faces(source, ferplus, skip_bad)
     table = plain_table("split", "rows", *EXPRESSIONS, "unlabelled")
@@ -32,14 +32,6 @@ def data_import(
     if out_folder is not None:
         for path in save_npy(faces, out_folder):
             out.print(Text(str(path)))
-
-
-def _need_outside(folder: Path | None, source: Path) -> None:
-    """Pictures and arrays within a folder of images would be taken for a part of it the next time."""
-    from mien.errors import InputError
-
-    if folder is not None and source.is_dir() and real_path(folder).is_relative_to(real_path(source)):
-        raise InputError(f"{folder} lies in the data set {source} and would become a part of it; name a folder outside")
 
 
 def _need_apart(folder: Path | None, source: Path) -> None:
@@ -91,7 +83,7 @@ def data_audit(
         raise InputError("a quick audit asks no model; leave out --quick or --model")
     _check_reasons(reasons or (), write_clean, quick)
     need_other(write_clean, source, ferplus, probabilities)
-    _need_outside(out_folder, source)
+    need_outside(out_folder, source)
     need_writable(out_folder / "index.html", write_clean)
     faces = load_faces(source, ferplus, skip_bad)
     if faces.votes is None and (untold := OF_VOTES & set(reasons or ())):

@@ -18,6 +18,7 @@ from mien.cli.console import (
     Views,
     err,
     load_faces,
+    need_outside,
     out,
     predictor,
     printable,
@@ -64,6 +65,7 @@ def evaluate(
     from mien.measuring.plots import need_plots
     from mien.storage import need_writable
 
+    need_outside(plots, data)
     need_writable(plots and plots / ("robustness.png" if corrupt else "confusion.png"))
     if plots:
         need_plots()

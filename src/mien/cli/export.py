@@ -116,6 +116,8 @@ def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
             raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
         if pairs := [source for source in sources if source.suffix == ".json"]:
             raise InputError(f"an ensemble is made of .onnx files, but {pairs[0]} is a saved pair; export it first")
+        if runs := [source for source in sources if source.is_dir()]:
+            raise InputError(f"an ensemble is made of .onnx files, but {runs[0]} is a run folder; export it first")
     elif sources[0].suffix == ".onnx" and form is not Form.INT8:
         raise InputError(
             f"{sources[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from mien.cli.console import Data, Exclude, FerPlus, SkipBad, err, fail, load_faces, need_lab, out
+from mien.cli.console import Data, Exclude, FerPlus, SkipBad, err, fail, load_faces, need_lab, need_outside, out
 from mien.errors import InputError
 
 
@@ -62,6 +62,7 @@ def train(
         limit=limit,
     )
     chosen = override(get_recipe(recipe), changes)
+    need_outside(run, data)
     check_start(chosen, run, teachers or (), start_from, options=options, resume=resume)
 
     def report(row: dict[str, float]) -> None:

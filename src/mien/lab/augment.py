@@ -90,7 +90,7 @@ def mix(images: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, float]:
     """
     kinds = [kind for kind in ("mixup", "cutmix") if getattr(recipe, kind)]
     kind = kinds[int(torch.randint(len(kinds), ()))]
-    alpha = torch.tensor(float(getattr(recipe, kind)))
+    alpha = torch.tensor(max(1e-3, getattr(recipe, kind)))  # below, the sampler says one half or nothing at all
     own = float(Beta(alpha, alpha).sample())
     partner = torch.randperm(len(images), device=images.device)
     if kind == "mixup":

@@ -8,10 +8,11 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,7 +41,7 @@ from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import KNOWN, joined, share_known, sketch, without
-from mien.recipes import Recipe
+from mien.recipes import HELD_OUT, Recipe
 from mien.storage import need_file, parse_json, write_whole
 
 
@@ -86,7 +87,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     options: TrainOptions | None = None,
-    teachers: Sequence[str | os.PathLike[str]] = (),
+    teachers: Iterable[str | os.PathLike[str]] = (),
     start_from: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -126,8 +127,8 @@ def train(
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
     out, options = Path(out), options or TrainOptions()
+    teachers = (teachers,) if isinstance(teachers, str | os.PathLike) else tuple(teachers)
     check_start(recipe, out, teachers, start_from, options=options, resume=resume)
-    last = out / "checkpoints" / "last.ckpt"
     divided = divide(faces, recipe, options.limit)
     some = sample(divided)
     learned = [open_trained(teacher, some) for teacher in teachers]
@@ -165,11 +166,12 @@ def train(
             write_whole(out / f"{name}.json", partial(_write_json, value))
         begin(spread)
 
+    kept = _kept(out) if resume else None
     try:
         trainer.fit(
             classifier,
             datamodule=data,
-            ckpt_path=last if resume and last.exists() else None,
+            ckpt_path=kept,
             weights_only=True,
         )
     except SystemExit:  # what Lightning makes of Ctrl-C
@@ -179,9 +181,9 @@ def train(
         raise KeyboardInterrupt from None
     except BROKEN as error:
         begun = any(callback.begun for callback in watching if isinstance(callback, History))
-        if not resume or begun or isinstance(error, OSError | torch.OutOfMemoryError | torch.distributed.DistError):
+        if kept is None or begun or isinstance(error, OSError | torch.OutOfMemoryError | torch.distributed.DistError):
             raise
-        raise Damaged(f"{last} cannot be gone on from: {error!r}; {_instead_of(last)}") from error
+        raise Damaged(f"{kept} cannot be gone on from: {error!r}; {_instead_of(kept)}") from error
     if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
         torch.distributed.destroy_process_group()
     if trainer.is_global_zero:
@@ -233,6 +235,8 @@ def _seen(known: Predicting, faces: FaceSet, divided: FaceSet, chooser: str) -> 
             return f"{count:,}"
         learned = without(learned, sketch(_faces(its, "Training")))
     share = share_known(_faces(divided, chooser), learned)
+    if share is None and chooser == HELD_OUT:  # too few to tell; they are a part of what trains
+        share = share_known(chain(_faces(divided, chooser), _faces(divided, "Training")), learned)
     return f"about {share:.0%}" if share is not None and share > KNOWN else ""
 
 
@@ -258,7 +262,7 @@ def check_start(
             batch.
         NotFound: There is no such network, teacher or one to start from.
         FileError: The run folder cannot be made, holds something already, or holds no run to resume.
-        Damaged: The checkpoint to go on from is damaged, or missing where there was one.
+        Damaged: The checkpoint to go on from is damaged.
     """
     check_recipe(recipe)
     _check_known(recipe, teachers, start_from)
@@ -274,16 +278,17 @@ def check_start(
         _need_empty(out)
     if resume and not (out / "recipe.json").exists():
         raise FileError(f"{out} holds no run to resume; start one without --resume")
-    last = out / "checkpoints" / "last.ckpt"
-    if not resume:
-        return
-    try:
-        if last.exists():
-            load_checkpoint(last)
-        elif last.with_name("best.ckpt").exists():  # to begin anew would replace it
-            raise Damaged(f"{last} is missing")
-    except Damaged as error:
-        raise Damaged(f"{error}; {_instead_of(last)}") from error
+    if resume and (kept := _kept(out)):
+        try:
+            load_checkpoint(kept)
+        except Damaged as error:
+            raise Damaged(f"{error}; {_instead_of(kept)}") from error
+
+
+def _kept(out: Path) -> Path | None:
+    """The checkpoint to go on from: the last, or the best where the run was stopped between the two."""
+    both = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    return next((file for file in both if file.exists()), None)
 
 
 def _need_empty(out: Path) -> None:
@@ -309,8 +314,9 @@ def _check_known(
         check_trained(source)
 
 
-def _instead_of(last: Path) -> str:
-    return f"copy {last.with_name('best.ckpt')} over it to go on from the best epoch, or start a new run"
+def _instead_of(kept: Path) -> str:
+    best = kept.with_name("best.ckpt")
+    return ("" if kept == best else f"copy {best} over it to go on from the best epoch, or ") + "start a new run"
 
 
 def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Callback]) -> L.Trainer:

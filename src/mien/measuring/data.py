@@ -23,7 +23,7 @@ from mien.measuring.faceset import FaceSet
 from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, read_faces, read_votes, reading
 from mien.measuring.ferplus import most_voted
 from mien.measuring.npy import array_pairs, read_arrays
-from mien.reading.images import FORMATS, grey, open_image, resize
+from mien.reading.images import FORMATS, UNREAD, grey, open_image, resize
 from mien.storage import need_file
 
 _LARGEST_AREA = 16_000_000  # pixels of a picture in a folder: one is decoded by each thread, and all are faces
@@ -193,7 +193,8 @@ def _pictures(root: Path) -> list[Path]:
         else:
             inside[:] = [name for name in inside if not name.startswith(".")]
             files += [Path(folder, name) for name in names]
-    pictures = sorted(file for file in files if file.suffix.lower() in FORMATS and not file.name.startswith("."))
+    visible = (file for file in files if not file.name.startswith("."))
+    pictures = sorted(file for file in visible if file.suffix.lower() in (*FORMATS, *UNREAD))
     if not pictures:
         raise FileError(
             f"there is no data set in {root}: expected images in folders named after expressions, "

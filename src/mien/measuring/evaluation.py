@@ -71,7 +71,7 @@ def _each_view(predictor: Predictor, faces: FaceSet, views: str) -> Float[np.nda
 def _answers(predictor: Predictor, images: UInt8[np.ndarray, "B 48 48"]) -> Float[np.ndarray, "B C"]:
     """What a predictor says of some faces, which may be anything: a score of it would mean nothing then."""
     found = np.asarray(predictor.probabilities(images))
-    name = getattr(predictor, "name", type(predictor).__name__)
+    name = name_of(predictor)
     wanted = f"expected a row of {len(EXPRESSIONS)} or {len(Expression)} probabilities for each of {len(images)} faces"
     if found.shape not in {(len(images), len(EXPRESSIONS)), (len(images), len(Expression))}:
         raise InputError(f"{wanted}, but {name!r} gave an array {found.shape}")
@@ -271,10 +271,15 @@ def evaluate(
     # The views of each kind are the first of those of the next.
     counts = {each: len(views_of(rows.images[:1], each)) for each in VIEWS[: VIEWS.index(views) + 1]}
     found = {_VIEW_NAMES[each]: seen[:count].mean(0) for each, count in counts.items()}
-    report = _report(predictor.name, faces, split, labels, rows, found, binary, near)
+    report = _report(name_of(predictor), faces, split, labels, rows, found, binary, near)
     notes = role_notes(split, recipes_of(predictor), known_to(predictor, rows))
     report.notes[:0] = [*getattr(predictor, "notes", ()), *notes]
     return report
+
+
+def name_of(predictor: Any) -> str:
+    """What reports call a predictor."""
+    return str(getattr(predictor, "name", type(predictor).__name__))
 
 
 def need_single(predictor: Predictor) -> None:
@@ -285,8 +290,8 @@ def need_single(predictor: Predictor) -> None:
     """
     if (own := getattr(predictor, "views", "single")) != "single":
         raise InputError(
-            f"expected a predictor that looks at each face once, but {predictor.name} was loaded with views={own!r}; "
-            "load it without"
+            f"expected a predictor that looks at each face once, but {name_of(predictor)} was loaded with "
+            f"views={own!r}; load it without"
         )
 
 

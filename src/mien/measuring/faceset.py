@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int8, Int64, UInt8
 
 from mien.errors import InputError, NotFound
-from mien.expressions import EXPRESSIONS, FERPLUS
+from mien.expressions import EXPRESSIONS, FERPLUS, Expression
 from mien.measuring.fer_csv import SIDE
 
 IN_MEMORY = 1 << 30
@@ -150,4 +150,6 @@ def misfit(images: Any, labels: Any, splits: Any, rows: Any, votes: Any) -> str:
     for name, (array, kind, shape) in expected.items():
         if array is not None and not (array.shape == shape and array.dtype.name.startswith(kind)):
             return f"expected {name} {kind} {shape}, but got {array.dtype} {array.shape}"
+    if count and not -1 <= labels.min() <= labels.max() < len(Expression):
+        return f"expected labels from -1 (none) to {len(Expression) - 1}, but got {labels.min()} to {labels.max()}"
     return ""

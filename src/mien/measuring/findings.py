@@ -238,9 +238,12 @@ def doubted(
         index = np.flatnonzero(faces.labels >= 0)
         labelled = faces.take(index)
         different = np.unique(np.stack([labelled.labels, labelled.twin_numbers()]), axis=1)  # copies are one picture
-        _, sizes = np.unique(different[0], return_counts=True)
-        if len(sizes) < 2 or sizes.min() < FOLDS:
+        present, sizes = np.unique(different[0], return_counts=True)
+        if (sizes >= FOLDS).sum() < 2:
             return f"doubtful labels: that takes two expressions or more, each with {FOLDS} different images or more"
+        index = index[np.isin(labelled.labels, present[sizes >= FOLDS])]
+        labelled = faces.take(index)
+        rare = ", ".join(str(EXPRESSIONS[k]) for k in present[sizes < FOLDS])
         probabilities = cross_validated(labelled, recognizer)
         how = (
             f"The probabilities are those of a logistic regression on the logits of {recognizer.name}, {FOLDS} folds, "
@@ -249,6 +252,7 @@ def doubted(
             "learned from proves nothing; on other images it is fair. Probabilities from networks trained on folds "
             "(--probabilities) are better."
         )
+        how += f" Left out, with fewer than {FOLDS} different images: {rare}." * bool(rare)
     labels = faces.labels[index].astype(np.int64)
     chosen = doubtful(labels, probabilities)
     found, answer = index[chosen], probabilities.argmax(1)

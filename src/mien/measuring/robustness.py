@@ -16,6 +16,7 @@ from mien.measuring.evaluation import (
     label_notes,
     labelled,
     markdown_table,
+    name_of,
     need_single,
     predict,
     recipes_of,
@@ -182,7 +183,7 @@ def evaluate_corrupted(
             worse = predict(predictor, replace(rows, images=corrupt(rows.images, name, strength, seed=seed)))
             points[name][strength] = Point.of(among(worse, answers(labels)), rows.labels, threshold)
     return Robustness(
-        model=predictor.name,
+        model=name_of(predictor),
         split=split,
         n=len(rows),
         data={"file": faces.name, "sha256": faces.checksum},

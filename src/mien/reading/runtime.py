@@ -25,10 +25,10 @@ def session_options(threads: int) -> ort.SessionOptions:
     spin, which keeps the cores from the other network, from OpenCV and from whoever else is there.
 
     Raises:
-        InputError: Fewer threads than 0, or more than `MAX_THREADS`.
+        InputError: No whole number, or one below 0 or above `MAX_THREADS`.
     """
-    if not 0 <= threads <= MAX_THREADS:
-        raise InputError(f"threads should be from 0 (one a core) to {MAX_THREADS}, but is {threads}")
+    if not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
+        raise InputError(f"threads should be a whole number from 0 (one a core) to {MAX_THREADS}, but is {threads!r}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or min(8, cores())  # a number, even ONNX Runtime's own, unbinds them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -42,7 +42,9 @@ def open_session(model: bytes, *, threads: int = 0, providers: Sequence[str] | s
     Raises:
         InputError: A number of threads out of range, or a provider that is not installed.
     """
-    providers = (providers,) if isinstance(providers, str) else tuple(providers)
+    providers = (providers,) if isinstance(providers, str) else providers
+    if not isinstance(providers, Sequence) or not providers:
+        raise InputError(f"providers should be names of ONNX Runtime, as {CPU}, but is {providers!r}")
     if missing := set(providers) - set(ort.get_available_providers()):
         raise InputError(
             f"ONNX Runtime has no {', '.join(sorted(missing))} here; it has {', '.join(ort.get_available_providers())}"
