@@ -867,3 +867,10 @@ def test_heads_that_numpy_stumbles_over_are_damaged(head: str, tmp_path: Path) -
 def test_labels_that_stand_for_nothing_are_refused(small_faces: FaceSet) -> None:
     with pytest.raises(InputError, match=r"expected labels from -1 \(none\) to 7, but got -1 to 9"):
         replace(small_faces, labels=np.where(small_faces.labels == 0, 9, small_faces.labels).astype(np.int8))
+
+
+def test_labels_in_a_column_of_another_name_are_not_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(f"label,pixels,Usage\n3,{' '.join(['7'] * 2304)},Training\n")
+    with pytest.raises(Damaged, match="expected the labels in a column 'emotion', but they seem to be in 'label'"):
+        load(file, cache=False)

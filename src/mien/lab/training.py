@@ -143,7 +143,6 @@ def train(
     data = FaceData(divided, recipe)
     spread.check_rows(*map(len, data.rows))
     record = {
-        "recipe": json.loads(recipe.to_json()),
         "environment": environment(faces, options)
         | {
             "processes": spread.processes,
@@ -152,6 +151,7 @@ def train(
             "learned": joined(sketch(_faces(divided, "Training")), *(known.learned for known in trained)),
             "trainings": [*(elder.trainings if elder else []), training(recipe, learned, options.limit)],
         },
+        "recipe": json.loads(recipe.to_json()),  # last, as it marks a run that can be gone on with
     }
     torch.manual_seed(recipe.seed)
     classifier = Classifier(recipe, [teacher.classifier for teacher in learned])
@@ -160,13 +160,26 @@ def train(
     if is_first_process():  # only now: what is refused above leaves no folder
         if resume:
             _check_same_run(out, record)
+            for left in out.rglob(".*.part"):  # by a run that was killed
+                left.unlink(missing_ok=True)
         else:
             _need_empty(out)  # again: another run may have begun meanwhile
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
         begin(spread)
 
-    kept = _kept(out) if resume else None
+    _fit(trainer, classifier, data, watching, _kept(out) if resume else None)
+    if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
+        torch.distributed.destroy_process_group()
+    if trainer.is_global_zero:
+        summarise(out, divided, options)
+    return out
+
+
+def _fit(
+    trainer: L.Trainer, classifier: Classifier, data: FaceData, watching: Sequence[Callback], kept: Path | None
+) -> None:
+    """Train, from a checkpoint on where there is one; what stops it is told as `train` says."""
     try:
         trainer.fit(
             classifier,
@@ -184,11 +197,6 @@ def train(
         if kept is None or begun or isinstance(error, OSError | torch.OutOfMemoryError | torch.distributed.DistError):
             raise
         raise Damaged(f"{kept} cannot be gone on from: {error!r}; {_instead_of(kept)}") from error
-    if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
-        torch.distributed.destroy_process_group()
-    if trainer.is_global_zero:
-        summarise(out, divided, options)
-    return out
 
 
 def begin_with(classifier: Classifier, elder: Predicting) -> None:
@@ -385,7 +393,11 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
         checksum, limit = before["data_sha256"], before["options"]["limit"]
         precision = before["options"].get("precision", record["environment"]["options"]["precision"])
         teachers, name, elder = before.get("teachers", []), recipe["name"], before.get("start_from")
-        differing = [key for key, value in record["recipe"].items() if recipe[key] != value and key != "summary"]
+        differing = [
+            key if isinstance(value, dict) else f"{key} (then {recipe[key]}, now {value})"
+            for key, value in record["recipe"].items()
+            if recipe[key] != value and key != "summary"
+        ]
     except OSError as error:
         raise FileError(f"cannot read the records of the run in {out}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -394,7 +406,8 @@ def _check_same_run(out: Path, record: dict[str, Any]) -> None:
     if name != record["recipe"]["name"]:
         raise InputError(f"the run in {out} is of recipe {name!r}, not of {record['recipe']['name']!r}")
     if differing:
-        raise InputError(f"the run in {out} was begun with other settings: {', '.join(differing)} differ")
+        settings = ", ".join(differing)
+        raise InputError(f"the run in {out} was begun with other settings: {settings}; resume it with its own")
     if teachers != now["teachers"]:
         raise InputError(f"the run in {out} was begun with other teachers, {len(teachers)} of them; name the same")
     if elder != now["start_from"]:

@@ -49,6 +49,7 @@ _OTHER_FILES = {
 }
 """What files that are taken for a csv begin with."""
 _LABELS = {b"%d" % label: label for label in range(len(EXPRESSIONS))} | {b"": -1}
+_LABEL_WORDS = ("label", "labels", "expression", "emotions", "class", "target")
 _USAGES = {split.encode(): split for split in SPLITS}
 _COUNTS = {b"%d" % count: count for count in range(256)} | {b"": 0}
 
@@ -94,7 +95,7 @@ def read_faces(path: Path) -> FaceTable:
 
     Raises:
         FileError: The file is missing or may not be read.
-        Damaged: It is empty, or its first line names no `pixels`.
+        Damaged: It is empty, or its first line names no `pixels`, or labels otherwise than `emotion`.
     """
     labels: list[int] = []
     splits: list[str] = []
@@ -102,6 +103,8 @@ def read_faces(path: Path) -> FaceTable:
     faults: dict[int, str] = {}
     total = 0
     with _opened(path, ["pixels"]) as (size, names, records):
+        if "emotion" not in names and (other := [name for name in names if name in _LABEL_WORDS]):
+            raise Damaged(f"{path}: expected the labels in a column 'emotion', but they seem to be in {other[0]!r}")
         # Room for as many rows as the file could hold; memory that is never written to costs nothing.
         images = np.empty((size // _SHORTEST_ROW + 1, SIDE, SIDE), np.uint8)
         usages = _USAGES if "usage" in names else {b"": SPLITS[0] if "emotion" in names else UNMARKED}
