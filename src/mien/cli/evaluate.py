@@ -50,7 +50,7 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
     near_twins: Annotated[
         bool,
-        typer.Option("--near-twins", help="Also score without pictures of Training in other versions; takes minutes."),
+        typer.Option("--near-twins", help="Also score without pictures of Training in other versions; takes a minute."),
     ] = False,
     corrupt: Annotated[
         bool, typer.Option("--corrupt", help="Instead: what blur, noise, darkness, ... at five strengths cost.")

@@ -256,7 +256,7 @@ def evaluate(
             and the rest scaled to 1; where they are FER+'s, a predictor of seven answers contempt never.
         views: The last of `mien.reading.recognizer.VIEWS` to score; those before it are scored too.
         near: Also score without near twins: images that show the picture of a Training image, cropped, mirrored or
-            lit in another way (`mien.measuring.near`). Takes minutes on FER2013.
+            lit in another way (`mien.measuring.near`). Takes about a minute on FER2013.
 
     Raises:
         NotFound: The data has no such split.

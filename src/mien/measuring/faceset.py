@@ -125,10 +125,10 @@ class FaceSet:
 
     def twin_groups(self) -> list[Int64[np.ndarray, "k"]]:
         """Indices of the rows that share all their pixels, a group for each picture that stands more than once."""
-        places: dict[bytes, list[int]] = {}
-        for k, image in enumerate(self.images):
-            places.setdefault(image.tobytes(), []).append(k)
-        return [np.array(group, np.int64) for group in places.values() if len(group) > 1]
+        numbers = self.twin_numbers()
+        order = np.argsort(numbers, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+        return [group for group in groups if len(group) > 1]
 
     def twin_numbers(self) -> Int64[np.ndarray, "N"]:
         """A number for each row, the same for exact twins: the index of the first of them."""
