@@ -150,7 +150,8 @@ class Recipe(Checked):
         mixup, cutmix: Alpha of the Beta distribution that says how two training images are blended, or how much of
             one is pasted into the other; 0 for neither. Where both are set, each batch draws one of them.
         elder: It begins with the weights of a trained network (--start-from), and not without.
-        distil: Weight of the teachers' softened answers against the labels; needs teachers. 0 for none.
+        distil: Weight of the teachers' softened answers against the labels, or of those in a teacher's table, which
+            are taken as they are; needs teachers. 0 for none.
         soften: Temperature of teachers and student in that term.
         ema: Decay per step of the moving average of the weights that is evaluated and kept; 0 for none.
         keep: Which checkpoint `best` is: lowest validation loss or highest validation accuracy.

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mien.errors import InputError, NotFound
-from mien.lab.batches import FaceData, divide
+from mien.lab.batches import FaceData, divide, softened_labels
 from mien.measuring.faceset import FaceSet
 from mien.recipes import RECIPES, Protocol, Recipe
 
@@ -95,6 +95,24 @@ def test_ferplus_rows_train_and_choose(small_faces: FaceSet) -> None:
     assert set(range(126)) - set(divide(small_faces, small(labels="ferplus-votes")).rows.tolist()) == {4}
     with pytest.raises(InputError, match="name the FER"):
         divide(dataclasses.replace(small_faces, votes=None), small(labels="ferplus", votes=0.0))
+
+
+def test_a_table_of_answers_is_mixed_into_the_labels_of_rows_that_train(small_faces: FaceSet) -> None:
+    divided = divide(small_faces, RECIPES["mien-small"])
+    said = np.full(7, 0.1)
+    said[3] = 0.4
+    rows = {"Training": 3, "PublicTest": 100}
+    answers = {int(small_faces.rows[k]): said.tolist() for k in rows.values()}
+    shares = softened_labels(divided, answers, 0.9)
+    assert shares.dtype == np.float32
+    expected = 0.9 * said + 0.1 * np.eye(7)[small_faces.labels[3]]
+    np.testing.assert_allclose(shares[divided.rows == small_faces.rows[3]][0], expected, atol=1e-6)
+    others = (divided.labels >= 0) & (divided.rows != small_faces.rows[3])  # what chooses has its label, told or not
+    np.testing.assert_array_equal(shares[others], np.eye(7, dtype=np.float32)[divided.labels[others]])
+    with pytest.raises(InputError, match=r"has 1 rows, but none of the \d+ that train"):
+        softened_labels(divided, {100: said.tolist()}, 0.9)
+    with pytest.raises(InputError, match=r"expected a teacher of 7 expressions \(p0 .. p6\), but got 8"):
+        softened_labels(divided, {3: [*said.tolist(), 0.0]}, 0.9)
 
 
 def test_fetched_batches_are_those_of_the_device(small_faces: FaceSet) -> None:

@@ -13,6 +13,7 @@ from mien.expressions import EXPRESSIONS, Expression
 from mien.lab import export as exporting
 from mien.lab import saved
 from mien.lab.batches import divide
+from mien.lab.ensemble import combine
 from mien.lab.export import export
 from mien.lab.runs import Run
 from mien.lab.training import train
@@ -64,8 +65,11 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
     calibration = card.scores["calibration"]
     assert set(calibration) == {
         "split",
+        "n",
         "ece_cross_fitted",
         "ece_floor",
+        "ece_cross_fitted_new",
+        "ece_floor_new",
         "accuracy_cross_fitted",
         "accuracy_unscaled",
         "coverage",
@@ -74,6 +78,8 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
         "notes",
     }
     assert calibration["notes"] == []
+    assert calibration["n"] == 28
+    assert calibration["ece_cross_fitted_new"] == calibration["ece_cross_fitted"]
     assert calibration["accuracy_unscaled"] == pytest.approx((logits.argmax(1) == chosen.labels).mean())
     crossed = metrics.cross_fitted(logits, chosen.labels)
     assert calibration["accuracy_cross_fitted"] == pytest.approx((crossed.argmax(1) == chosen.labels).mean())
@@ -82,6 +88,38 @@ def test_calibration_is_fitted_and_recorded(run: Path, small_faces: FaceSet, tmp
     )
     assert card.data_sha256 == small_faces.checksum
     assert card.learned == Run(run).learned != ""
+
+
+def test_confidence_may_be_fitted_on_new_pictures_alone(
+    run: Path, small_faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of PublicTest's 28 rows seven stand in Training, and two more are said to, in another version."""
+    near = small_faces.rows[[110, 111]]
+    monkeypatch.setattr(exporting, "near_in_training", lambda faces, split: near)
+    chosen = small_faces.split("PublicTest")
+    new = ~chosen.twins_in(small_faces, "Training") & ~np.isin(chosen.rows, near)
+    assert new.sum() == 19
+    for name, made in {
+        "one": export(run, tmp_path / "one.onnx", faces=small_faces, new=True),
+        "two": combine([run_file := export(run, tmp_path / "a.onnx"), run_file], tmp_path / "b.onnx", small_faces,
+                       new=True),
+    }.items():  # fmt: skip
+        recognizer = Recognizer(made)
+        card, scores = recognizer.card, recognizer.card.scores
+        logits = recognizer.logits(chosen.images)
+        scaling = metrics.fit_scaling(logits[new], chosen.labels[new])
+        assert card.temperatures == pytest.approx(scaling.temperatures.tolist()), name
+        assert card.temperatures != pytest.approx(metrics.fit_scaling(logits, chosen.labels).temperatures.tolist())
+        kept = metrics.threshold_for(scaling(logits)[new], chosen.labels[new], 0.85)
+        assert card.threshold == pytest.approx(kept)
+        assert scores["calibration"]["n"] == 19
+        answered = (scaling(logits).max(1) >= kept)[new].mean() if kept < 1 else 0
+        assert scores["calibration"]["coverage"] == pytest.approx(answered)
+        assert scores["PublicTest"]["single view, without near twins"]["n"] == 19
+    everything = small_faces.rows[small_faces.splits == "PublicTest"]
+    monkeypatch.setattr(exporting, "near_in_training", lambda faces, split: everything)
+    with pytest.raises(InputError, match="all 28 faces of PublicTest stand in Training"):
+        export(run, tmp_path / "none.onnx", faces=small_faces, new=True)
 
 
 def test_a_model_tells_which_rows_its_scores_leave_out(small_faces: FaceSet, tmp_path: Path) -> None:

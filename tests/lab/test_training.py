@@ -38,6 +38,7 @@ from mien.lab.training import TrainOptions, check_start, train
 from mien.measuring.evaluation import evaluate
 from mien.measuring.exclusion import exclude, write_exclusions
 from mien.measuring.faceset import FaceSet
+from mien.measuring.predictions import write_predictions
 from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Protocol, Recipe, Stopping, override
 
 TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
@@ -623,6 +624,44 @@ def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSe
     shutil.copy(other / "checkpoints" / "last.ckpt", other / "checkpoints" / "best.ckpt")
     with pytest.raises(InputError, match="other teachers"):
         train(dataclasses.replace(student, epochs=1), small_faces, tmp_path / "run", teachers=[other], resume=True)
+
+
+def test_a_table_of_answers_teaches(small_faces: FaceSet, tmp_path: Path) -> None:
+    """It says the right labels, of which the data has none: the network learns them. Another one cannot go on."""
+    plain = {"votes": 0.0, "drop_non_faces": False, "augment": RECIPES["paul"].augment, "ema": 0.5, "epochs": 8}
+    wrong = dataclasses.replace(small_faces, labels=np.where(small_faces.labels < 0, -1, 0).astype(np.int8))
+    truth, other = tmp_path / "truth.csv", tmp_path / "other.csv"
+    trained = small_faces.split("Training")
+    write_predictions(truth, trained, np.eye(7)[trained.labels])
+    write_predictions(other, trained, np.eye(7)[(trained.labels + 1) % 7])
+    recipe = quick(**plain, distil=1.0)
+    student = Run(train(recipe, wrong, tmp_path / "student", teachers=[truth]))
+    rows = small_faces.split("PublicTest")
+    assert (student.probabilities(rows.images).argmax(1) == rows.labels).mean() > 0.8
+    assert student.trainings == ["mien-small: 8 epochs, seed 0, taught by a table of answers"]
+    with pytest.raises(InputError, match="was begun with other teachers, 1 of them"):
+        train(recipe, wrong, tmp_path / "student", teachers=[other], resume=True)
+    train(recipe, wrong, tmp_path / "student", teachers=[truth], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "is a table of answers, which teaches alone, but 2 teachers came"),
+        ({"labels": "ferplus", "votes": 0.0}, "'mien-small' learns ferplus labels by cross_entropy"),
+        ({"loss": "binary_cross_entropy", "votes": 0.0}, "learns fer2013 labels by binary_cross_entropy"),
+    ],
+)
+def test_a_table_of_answers_is_refused_where_it_cannot_teach(
+    small_faces: FaceSet, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    table = tmp_path / "answers.csv"
+    with pytest.raises(FileError, match=r"cannot read .*answers.csv: No such file"):
+        train(quick(distil=0.5), small_faces, tmp_path / "run", teachers=[table])
+    write_predictions(table, small_faces, np.full((len(small_faces), 7), 1 / 7))
+    with pytest.raises(InputError, match=told):
+        train(quick(distil=0.5, **changes), small_faces, tmp_path / "run", teachers=[table] * (1 if changes else 2))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("network", ["mien-small", "deeper"])

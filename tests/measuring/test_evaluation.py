@@ -9,7 +9,7 @@ import pytest
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import FERPLUS, FERPLUS_TO_LABEL
 from mien.measuring import evaluation
-from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, predict
+from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, near_in_training, predict
 from mien.measuring.faceset import FaceSet
 from mien.measuring.near import Pair
 from mien.measuring.predictions import write_predictions
@@ -77,7 +77,9 @@ def test_near_twins_are_left_out_where_that_is_asked(small_faces: FaceSet, monke
     assert exact[0]
     assert not exact[12:14].any()
     monkeypatch.setattr(evaluation, "near_twins", pairs)
-    report = evaluate(Bars(), small_faces, "PublicTest", views="single", near=True)
+    near = near_in_training(small_faces, "PublicTest")
+    assert near.tolist() == [small_faces.rows[110]]
+    report = evaluate(Bars(), small_faces, "PublicTest", views="single", near=near)
     assert {name: scores.n for name, scores in report.scores.items()} == {
         "single view, all": 28,
         "single view, without twins": 21,

@@ -132,6 +132,18 @@ def test_rows_take_no_part_in_their_own_calibration(ensemble: bool) -> None:
     assert not np.allclose(fit(logits, labels)(logits)[row], came[row])
 
 
+def test_only_some_rows_are_fitted_on_where_that_is_asked() -> None:
+    """The others are scored by what these say, and say nothing themselves."""
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(200, 7)), generator.integers(0, 7, 200)
+    where = np.arange(200) % 2 == 0
+    expected = metrics.cross_fitted(logits, labels, where=where)
+    labels[~where] = (labels[~where] + 1) % 7
+    assert np.array_equal(metrics.cross_fitted(logits, labels, where=where), expected)
+    labels[where] = (labels[where] + 1) % 7
+    assert not np.allclose(metrics.cross_fitted(logits, labels, where=where), expected)
+
+
 def test_softmax_does_not_overflow() -> None:
     assert metrics.softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
 

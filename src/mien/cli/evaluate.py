@@ -61,7 +61,7 @@ def evaluate(
     Instead of a model, a .csv file of probabilities as `mien predict` writes it, whichever system they are from.
     """
     from mien.measuring.evaluation import evaluate as measure
-    from mien.measuring.evaluation import evaluate_predictions, trained_by
+    from mien.measuring.evaluation import evaluate_predictions, near_in_training, trained_by
     from mien.measuring.plots import need_plots
     from mien.storage import need_writable
 
@@ -89,8 +89,9 @@ def evaluate(
     if corrupt:
         _corrupted(asked, faces, split, labels, as_json, plots)
         return
+    near = near_in_training(faces, split) if near_twins else None
     if asked is None:
-        report = evaluate_predictions(model, faces, split, labels=labels or "fer2013", near=near_twins)
+        report = evaluate_predictions(model, faces, split, labels=labels or "fer2013", near=near)
     else:
         recipe = trained_by(asked)
         report = measure(
@@ -100,7 +101,7 @@ def evaluate(
             binary=recipe.claims_binary,
             views=views or "mirror",
             labels=labels or recipe.labels,
-            near=near_twins,
+            near=near,
         )
     sys.stdout.write(report.to_json() + "\n" if as_json else printable(report.to_markdown(), keep="\n"))
     if plots is not None:

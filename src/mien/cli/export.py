@@ -10,10 +10,17 @@ import typer
 from rich.text import Text
 
 from mien.cli.console import Checkpoint, Exclude, FerPlus, SkipBad, fail, load_faces, need_lab, out
-from mien.errors import InputError
+from mien.errors import InputError, need_extra
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
+
+
+class Mean(StrEnum):
+    """Of what several models are made one."""
+
+    ANSWERS = "answers"
+    WEIGHTS = "weights"
 
 
 class Form(StrEnum):
@@ -42,6 +49,13 @@ def export(
     member: Annotated[
         int | None, typer.Option("--member", min=1, help="Take this network, from 1 on, out of an ensemble.")
     ] = None,
+    mean: Annotated[
+        Mean, typer.Option("--mean", help="Of several models: of their answers, or of their weights, as one network.")
+    ] = Mean.ANSWERS,
+    new: Annotated[
+        bool,
+        typer.Option("--without-near-twins", help="Calibrate on pictures that Training has in no version; a minute."),
+    ] = False,
     skip_bad: SkipBad = False,
 ) -> None:
     """Write a run or a saved pair as one ONNX file, checked against torch, with calibration and scores inside.
@@ -49,31 +63,31 @@ def export(
     --form int8 writes it in 8 bits: a quarter of the size, faster, scored again; it needs --data. --form
     json+weights writes the architecture as JSON and the weights beside it, for the laboratory alone. Several exported
     .onnx files, or models of the package by name, become one whose answer is the mean of theirs; that needs --data too.
-    --member takes one of them out again.
+    --member takes one of them out again. With --mean weights they become one network instead, which takes the time of
+    one; they must be the same network, trained on from the same weights in several ways.
     """
     from mien.reading.recognizer import model_files
-    from mien.storage import check_suffix, need_other, need_writable, real_path
+    from mien.storage import check_suffix, need_other, need_writable
 
     sources = [source if source.exists() else model_files().get(str(source), source) for source in sources]
     need_other(output, *sources, data, ferplus, exclude)
     check_suffix(output, ".json" if form is Form.PAIR else ".onnx")  # another file could not be read
     need_writable(output)
-    if data is None and (ferplus or exclude or skip_bad):
-        raise InputError("--ferplus, --exclude and --skip-bad are about the data to calibrate on; name it: --data FILE")
+    if data is None and (ferplus or exclude or skip_bad or new):
+        raise InputError(
+            "--ferplus, --exclude, --skip-bad and --without-near-twins are about the data to calibrate on; name it: "
+            "--data FILE"
+        )
+    if new:
+        need_extra("audit", "looking for near twins", "sklearn")
     need_lab("exporting")
     if member is None:
-        _check_sources(sources, form, checkpoint)
-    elif len(sources) > 1 or form is not Form.ONNX or checkpoint != "best":
+        _check_sources(sources, form, checkpoint, mean)
+    elif len(sources) > 1 or form is not Form.ONNX or checkpoint != "best" or mean is not Mean.ANSWERS:
         raise InputError("--member takes one network out of one ensemble, as --form onnx and without --checkpoint")
     faces = None
     if form is Form.PAIR:
-        if real_path(output).parent == real_path(sources[0]):
-            raise InputError(f"{output} would lie among the run's own records; name a place outside of {sources[0]}")
-        if data is not None or name is not None:
-            raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
-        from mien.lab.saved import save
-
-        written = list(save(sources[0], output, checkpoint=checkpoint))
+        written = _write_pair(sources[0], output, checkpoint, of_onnx=data is not None or name is not None)
     else:
         if data is None and (len(sources) > 1 or form is Form.INT8):
             raise InputError("an ensemble and --form int8 are calibrated and scored; name the data: --data FILE")
@@ -81,9 +95,11 @@ def export(
         if member is not None:
             from mien.lab.ensemble import take_member
 
-            written = [take_member(sources[0], member, output, faces=faces, name=name)]
+            written = [take_member(sources[0], member, output, faces=faces, name=name, new=new)]
+        elif faces is not None and len(sources) > 1:
+            written = [_of_several(sources, output, faces, mean, name, new)]
         else:
-            written = [_write_onnx(sources, output, faces, form, checkpoint, name)]
+            written = [_write_onnx(sources[0], output, faces, form, checkpoint, name, new)]
     for path in written:
         out.print(Text(f"{path}: {path.stat().st_size / 1e6:.2f} MB"))
     if data is None and form is Form.ONNX:
@@ -99,15 +115,15 @@ def _tell_few(path: Path) -> None:
     from mien.reading.recognizer import load_model
 
     scores = load_model(path).card.scores
-    split = scores["calibration"]["split"]
-    if (rows := scores[split]["single view, all"]["n"]) < FEW:
+    split, rows = (scores["calibration"][key] for key in ("split", "n"))
+    if rows < FEW:
         fail(
             f"calibrated on the {rows:,} rows of {split} alone: by one temperature for all expressions (from {FEW:,} "
             "rows on each has its own), and with a threshold that is a guess"
         )
 
 
-def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
+def _check_sources(sources: list[Path], form: Form, checkpoint: str, mean: Mean) -> None:
     files = [source for source in sources if source.suffix in (".onnx", ".json")]
     if files and checkpoint != "best":
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; {files[0]} holds one network alone")
@@ -118,6 +134,8 @@ def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
             raise InputError(f"an ensemble is made of .onnx files, but {pairs[0]} is a saved pair; export it first")
         if runs := [source for source in sources if source.is_dir()]:
             raise InputError(f"an ensemble is made of .onnx files, but {runs[0]} is a run folder; export it first")
+    elif mean is Mean.WEIGHTS:
+        raise InputError("--mean weights is of several models; name two or more .onnx files")
     elif sources[0].suffix == ".onnx" and form is not Form.INT8:
         raise InputError(
             f"{sources[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "
@@ -127,21 +145,46 @@ def _check_sources(sources: list[Path], form: Form, checkpoint: str) -> None:
         raise InputError(f"{sources[0]} is such a pair already; --form onnx or int8 makes a model of it")
 
 
-def _write_onnx(
-    sources: list[Path], output: Path, faces: "FaceSet | None", form: Form, checkpoint: str, name: str | None
+def _write_pair(source: Path, output: Path, checkpoint: str, *, of_onnx: bool) -> list[Path]:
+    """Both files; `of_onnx`: whether an option was given that is for ONNX files alone."""
+    from mien.lab.saved import save
+    from mien.storage import real_path
+
+    if real_path(output).parent == real_path(source):
+        raise InputError(f"{output} would lie among the run's own records; name a place outside of {source}")
+    if of_onnx:
+        raise InputError("--data and --name are for ONNX files; json+weights keeps the network as it was trained")
+    return list(save(source, output, checkpoint=checkpoint))
+
+
+def _of_several(
+    sources: list[Path], output: Path, faces: "FaceSet", mean: Mean, name: str | None, new: bool
 ) -> Path:
+    from mien.lab.average import average
     from mien.lab.ensemble import combine
+
+    if mean is Mean.WEIGHTS:
+        _without_remarks()
+        return average(sources, output, faces, name=name, new=new)
+    return combine(sources, output, faces, name=name or "ensemble", new=new)
+
+
+def _write_onnx(
+    source: Path, output: Path, faces: "FaceSet | None", form: Form, checkpoint: str, name: str | None, new: bool
+) -> Path:
     from mien.lab.export import export as write
     from mien.lab.quantize import quantize
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not use
-    if faces is not None and len(sources) > 1:
-        return combine(sources, output, faces, name=name or "ensemble")
-    (source,) = sources
+    _without_remarks()
     if faces is None or form is Form.ONNX:
-        return write(source, output, faces=faces, checkpoint=checkpoint, name=name)
+        return write(source, output, faces=faces, checkpoint=checkpoint, name=name, new=new)
     if source.suffix == ".onnx":
-        return quantize(source, output, faces, name=name)
+        return quantize(source, output, faces, name=name, new=new)
     with TemporaryDirectory() as folder:
         plain = write(source, Path(folder) / "plain.onnx", checkpoint=checkpoint, name=name)
-        return quantize(plain, output, faces, name=name)
+        return quantize(plain, output, faces, name=name, new=new)
+
+
+def _without_remarks() -> None:
+    """Torch's exporter misses torchvision, which we do not use; torch sets its own levels as it is imported."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)

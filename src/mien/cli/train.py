@@ -30,7 +30,8 @@ def train(
     precision: Annotated[str, typer.Option("--precision", help="32, bf16-mixed or 16-mixed.")] = "32",
     limit: Annotated[float, typer.Option("--limit", help="Share of the rows, above 0 and up to 1, for a trial.")] = 1.0,
     teachers: Annotated[
-        list[Path] | None, typer.Option("--teacher", help="A run or a model to learn from (--set distil=0.8).")
+        list[Path] | None,
+        typer.Option("--teacher", help="A run, a model or a .csv of answers to learn from (--set distil=0.8)."),
     ] = None,
     start_from: Annotated[
         Path | None, typer.Option("--start-from", help="The run, .onnx file or model whose weights it begins with.")

@@ -5,16 +5,17 @@ worker processes that fetch it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import lightning as L
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from mien.errors import InputError, NotFound
-from mien.expressions import FERPLUS
+from mien.expressions import EXPRESSIONS, FERPLUS
 from mien.measuring.faceset import IN_MEMORY, FaceSet
 from mien.measuring.ferplus import non_faces, relabelled, targets
 from mien.recipes import HELD_OUT, Recipe
@@ -95,6 +96,32 @@ def _need_all_labels(faces: FaceSet, train: np.ndarray, held: np.ndarray) -> Non
         )
 
 
+def softened_labels(
+    divided: FaceSet, answers: Mapping[int, Sequence[float]], weight: float
+) -> Float32[np.ndarray, "N 7"]:
+    """The share of each expression in what a row's answer is compared with: its label, and what a teacher says of it.
+
+    Args:
+        divided: What `divide` gives, with FER2013's labels.
+        answers: Probabilities by row number, as `read_predictions` gives them.
+        weight: Of the answer against the label, in [0, 1], where a row trains and there is one.
+
+    Raises:
+        InputError: There are answers for none of the rows that train, or they know contempt.
+    """
+    shares = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.maximum(divided.labels, 0)]  # rows without one are not used
+    train = np.flatnonzero(divided.splits == "Training")
+    known = [row for row in train if int(divided.rows[row]) in answers]
+    if not known:
+        raise InputError(f"the teacher's table has {len(answers):,} rows, but none of the {len(train):,} that train")
+    said = np.array([answers[int(divided.rows[row])] for row in known], np.float32)
+    if said.shape[1] != len(EXPRESSIONS):
+        raise InputError(f"expected a teacher of {len(EXPRESSIONS)} expressions (p0 .. p6), but got {said.shape[1]}")
+    shares[known] += np.float32(weight) * (said - shares[known])
+    mixed: Float32[np.ndarray, "N 7"] = shares
+    return mixed
+
+
 class Fetched:
     """Rows of images that stay where they are, in a file as a rule; a batch is brought to the device when asked for."""
 
@@ -127,13 +154,21 @@ class FaceData(L.LightningDataModule):
     Args:
         divided: What `divide` gives.
         recipe: Whose batch, seed and protocol to follow.
+        shares: What to learn in the place of the labels, as `softened_labels` gives it.
         resident: Bytes of images, of all the rows used, that may lie on the device; those of a larger set are fetched
             batch by batch from where they are.
     """
 
-    def __init__(self, divided: FaceSet, recipe: Recipe, resident: int = IN_MEMORY) -> None:
+    def __init__(
+        self,
+        divided: FaceSet,
+        recipe: Recipe,
+        *,
+        shares: Float32[np.ndarray, "N 7"] | None = None,
+        resident: int = IN_MEMORY,
+    ) -> None:
         super().__init__()
-        self.faces, self.recipe, self.resident = divided, recipe, resident
+        self.faces, self.recipe, self.shares, self.resident = divided, recipe, shares, resident
         self.rows = [np.flatnonzero(divided.splits == role) for role in ("Training", recipe.protocol.chooser)]
         self.tensors: list[tuple[Tensor | Fetched, Tensor, Tensor]] = []
 
@@ -142,7 +177,7 @@ class FaceData(L.LightningDataModule):
         assert self.trainer is not None
         device, faces = self.trainer.strategy.root_device, self.faces
         stays = sum(map(len, self.rows)) * faces.images[:1].nbytes > self.resident
-        truth = targets(faces, self.recipe.labels)
+        truth = targets(faces, self.recipe.labels) if self.shares is None else self.shares
         self.tensors = [
             (
                 Fetched(faces.images, rows, device) if stays else torch.from_numpy(faces.images[rows]).to(device),

@@ -13,7 +13,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
 from onnx.utils import Extractor
 
 from mien.errors import InputError
-from mien.lab.export import calibrated, marked, probed, save
+from mien.lab.export import calibrated, calibration_rows, marked, probed, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined
@@ -22,7 +22,12 @@ from mien.recipes import Recipe
 
 
 def combine(
-    models: Sequence[str | PathLike[str]], out: str | PathLike[str], faces: FaceSet, *, name: str = "ensemble"
+    models: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    faces: FaceSet,
+    *,
+    name: str = "ensemble",
+    new: bool = False,
 ) -> Path:
     """Write several exported models as one, calibrated and measured together.
 
@@ -34,6 +39,7 @@ def combine(
         out: The new .onnx file; written whole or not at all.
         faces: Its PublicTest rows give calibration, threshold and scores.
         name: The model's name.
+        new: As in `export`, for the mean; each member stays calibrated as it is.
 
     Returns:
         The path. The card's scores name the members and what each reached under "members"; its recipe is the first
@@ -42,6 +48,7 @@ def combine(
     Raises:
         InputError: Fewer than two models, or their labels differ, or one of them trained on PublicTest.
         NotFound: The data has no PublicTest.
+        MissingExtra: As `calibration_rows`.
     """
     if len(models) < 2:
         raise InputError(f"an ensemble has two members or more, but got {len(models)}")
@@ -61,7 +68,7 @@ def combine(
         precision="int8" if any(card.precision == "int8" for card in cards) else "float32",
         licence=" + ".join(dict.fromkeys(card.licence for card in cards)),
     )
-    card = calibrated(graph, probed(graph, card), faces, parts)
+    card = calibrated(graph, probed(graph, card), calibration_rows(card, faces, new=new), parts)
     members = [_member(each) for each in cards]
     return save(graph, replace(card, scores=card.scores | {"members": members}), Path(out))
 
@@ -73,6 +80,7 @@ def take_member(
     *,
     faces: FaceSet | None = None,
     name: str | None = None,
+    new: bool = False,
 ) -> Path:
     """Write one network of an ensemble as a model of its own: to be used, to teach, or to be trained further.
 
@@ -83,10 +91,12 @@ def take_member(
         faces: Where given, it is calibrated and scored on these, as `export` does; otherwise it stays calibrated as in
             the ensemble, calls no answer uncertain, and holds no scores: those were the ensemble's.
         name: The model's name; the member's where none is given.
+        new: As in `export`.
 
     Raises:
         InputError: There is no such member, or the data has no rows to calibrate on.
         NotFound, FileError, Damaged: As `load_model`.
+        MissingExtra: As `calibration_rows`.
     """
     whole = load_model(model)
     members = whole.card.scores.get("members", [])
@@ -112,7 +122,9 @@ def take_member(
         trainings=tuple(taken["trainings"]),
     )
     card = probed(part, card)
-    return save(part, calibrated(part, card, faces) if faces is not None else card, Path(out))
+    if faces is not None:
+        card = calibrated(part, card, calibration_rows(card, faces, new=new))
+    return save(part, card, Path(out))
 
 
 def _without_prefix(graph: onnx.GraphProto, prefix: str) -> None:

@@ -15,7 +15,7 @@ import onnx
 from onnxruntime import quantization
 
 from mien.errors import InputError, ParityError
-from mien.lab.export import calibrated, marked, probed, save
+from mien.lab.export import calibrated, calibration_rows, marked, probed, save
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer
 
@@ -41,7 +41,7 @@ class _Training(quantization.CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantize(
-    model: str | PathLike[str], out: str | PathLike[str], faces: FaceSet, *, name: str | None = None
+    model: str | PathLike[str], out: str | PathLike[str], faces: FaceSet, *, name: str | None = None, new: bool = False
 ) -> Path:
     """Write an exported model with weights and activations in 8 bits, calibrated and measured anew.
 
@@ -54,13 +54,14 @@ def quantize(
         faces: Its Training rows give the ranges of the activations, its PublicTest rows (or those that chose the
             epoch, where it has none) scaling, threshold and scores.
         name: The new model's name; the old one's where none is given.
+        new: As in `export`.
 
     Returns:
         The path. The card's scores keep those of the float32 file under "before".
 
     Raises:
         InputError: The model is quantised already, or an ensemble; or it held out a share of other data than this.
-        NotFound: The data has no rows to calibrate on.
+        NotFound, MissingExtra: As `calibration_rows`.
         ParityError: It loses more than half a point of accuracy on these rows.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
@@ -70,6 +71,7 @@ def quantize(
         raise InputError(f"expected a float32 model, but {model} is {before.precision} already; take what it came from")
     if members := before.scores.get("members"):
         raise InputError(f"expected one network, but {model} holds {len(members)}; quantise each and combine these")
+    rows = calibration_rows(before, faces, new=new)
     with TemporaryDirectory() as folder:
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "small.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(onnx.load(model)), plain)
@@ -88,8 +90,8 @@ def quantize(
             )
         graph = onnx.load(small)
     card = replace(before, name=marked(name or before.name, before.name), precision="int8")
-    card = calibrated(graph, probed(graph, card), faces)
-    was = calibrated(onnx.load(model), before, faces)  # by the same rows, whatever the file was calibrated on
+    card = calibrated(graph, probed(graph, card), rows)
+    was = calibrated(onnx.load(model), before, rows)  # by the same rows, whatever the file was calibrated on
     lost = _accuracy(was.scores) - _accuracy(card.scores)
     if lost > MAX_LOSS:
         raise ParityError(

@@ -135,10 +135,11 @@ def trial_notes(limit: float) -> list[str]:
     return [f"TRIAL: trained on {limit:.1%} of the rows (--limit)."] * (limit < 1)
 
 
-def training(recipe: Recipe, teachers: Sequence[Predicting] = (), limit: float = 1.0) -> str:
-    """One training in words, as records and cards name it."""
+def training(recipe: Recipe, teachers: Sequence[Predicting] = (), limit: float = 1.0, tables: int = 0) -> str:
+    """One training in words, as records and cards name it; `tables`: how many teachers were tables of answers."""
     text = f"{recipe.title}: {recipe.epochs} epochs, seed {recipe.seed}" + f", {limit:.1%} of the rows" * (limit < 1)
-    taught = " and ".join(f"{teacher.name} (seed {teacher.recipe.seed})" for teacher in teachers)
+    named = [f"{teacher.name} (seed {teacher.recipe.seed})" for teacher in teachers]
+    taught = " and ".join([*named, *["a table of answers"] * tables])
     return text + f", taught by {taught}" * bool(taught)
 
 

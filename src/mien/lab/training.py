@@ -4,6 +4,7 @@ A run folder holds recipe.json, environment.json, history.csv (a line an epoch),
 and last.ckpt, and at the end report.json, report.md, curves.png, confusion.png, reliability.png and coverage.png.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -30,7 +31,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from mien.checked import Checked
 from mien.errors import Damaged, FileError, InputError
 from mien.expressions import answers
-from mien.lab.batches import FaceData, divide
+from mien.lab.batches import FaceData, divide, softened_labels
 from mien.lab.callbacks import EpochBar, History, WholeCheckpoints, callbacks
 from mien.lab.exported import check_trained, open_trained, sample
 from mien.lab.module import Classifier, check_recipe
@@ -40,6 +41,7 @@ from mien.lab.spread import Spread, WholeBatchNorms, places
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
+from mien.measuring.predictions import read_predictions
 from mien.measuring.sketch import KNOWN, joined, share_known, sketch, without
 from mien.recipes import HELD_OUT, Recipe
 from mien.storage import need_file, parse_json, write_whole
@@ -104,7 +106,10 @@ def train(
         faces: The data set; the recipe's protocol says which rows train and which choose.
         out: The run folder. It must be new or empty, unless `resume`.
         options: Devices, nodes, precision, share of the data.
-        teachers: Whose answers a recipe with `distil` learns: run folders, saved pairs (.json), models (.onnx, names).
+        teachers: Whose answers a recipe with `distil` learns: run folders, saved pairs (.json), models (.onnx, names);
+            or one table of answers to the rows that train (.csv, as `mien predict` writes it), by networks that did not
+            learn these rows, say. Its answers are mixed into the labels, and accuracies while training are of the
+            expression that leads then.
         start_from: One of these, whose weights the network begins with (fine-tuning). It is of the same network, of
             one that lacks some of its residual blocks, or of a wider VGG. A head for other labels or votes begins anew.
         resume: Continue an interrupted run to the recipe's number of epochs; a finished run stays as it is.
@@ -121,8 +126,8 @@ def train(
         InputError: The run that is resumed was made from another recipe, other data, teachers or weights; the devices,
             nodes or precision cannot be had, or cannot share the batch; teachers without `distil`, or `distil` without
             teachers; a network that cannot begin with those weights; a teacher, or one whose weights these are, that
-            learned from rows that choose.
-        Damaged: The run that is resumed is damaged.
+            learned from rows that choose; a table that has none of the rows that train.
+        Damaged: The run that is resumed, or a teacher, is damaged.
         TrainingDiverged: The loss is not finite.
         KeyboardInterrupt: Ctrl-C; what was kept after the last whole epoch can be resumed.
     """
@@ -131,7 +136,8 @@ def train(
     check_start(recipe, out, teachers, start_from, options=options, resume=resume)
     divided = divide(faces, recipe, options.limit)
     some = sample(divided)
-    learned = [open_trained(teacher, some) for teacher in teachers]
+    learned = [open_trained(teacher, some) for teacher in teachers if not _is_table(teacher)]
+    tables = [softened_labels(divided, read_predictions(Path(t)), recipe.distil) for t in teachers if _is_table(t)]
     elder = open_trained(start_from, some) if start_from is not None else None
     trained = [*learned, *filter(None, [elder])]
     _check_unseen(trained, faces, divided, recipe)
@@ -140,16 +146,22 @@ def train(
         watching.insert(0, EpochBar())  # before the history, which reports the epoch
     trainer = _trainer(recipe, out, options, watching)
     spread = Spread.of(recipe, trainer.world_size)
-    data = FaceData(divided, recipe)
+    data = FaceData(divided, recipe, shares=tables[0] if tables else None)
     spread.check_rows(*map(len, data.rows))
     record = {
         "environment": environment(faces, options)
         | {
             "processes": spread.processes,
-            "teachers": [teacher.checksum for teacher in learned],
+            "teachers": [
+                *(teacher.checksum for teacher in learned),
+                *(hashlib.sha256(table.tobytes()).hexdigest() for table in tables),
+            ],
             "start_from": elder and elder.checksum,
             "learned": joined(sketch(_faces(divided, "Training")), *(known.learned for known in trained)),
-            "trainings": [*(elder.trainings if elder else []), training(recipe, learned, options.limit)],
+            "trainings": [
+                *(elder.trainings if elder else []),
+                training(recipe, learned, options.limit, tables=len(tables)),
+            ],
         },
         "recipe": json.loads(recipe.to_json()),  # last, as it marks a run that can be gone on with
     }
@@ -265,7 +277,8 @@ def check_start(
     """Refuse, before any data is read, what would fail after that.
 
     Raises:
-        InputError: Teachers without `distil`, or `distil` without teachers; nothing to start from for a recipe that
+        InputError: Teachers without `distil`, or `distil` without teachers; a table beside other teachers, or for
+            other labels than FER2013's or the binary loss; nothing to start from for a recipe that
             needs that; two rules for the learning rate; devices and nodes that nobody started or that cannot share the
             batch.
         NotFound: There is no such network, teacher or one to start from.
@@ -318,8 +331,22 @@ def _check_known(
             f"recipe {recipe.name!r} begins with a trained network and would learn little without; name one, as "
             "--start-from mien-small"
         )
-    for source in (*teachers, *([start_from] if start_from is not None else [])):
+    tables = [teacher for teacher in teachers if _is_table(teacher)]
+    if tables and len(teachers) > 1:
+        raise InputError(f"{tables[0]} is a table of answers, which teaches alone, but {len(teachers)} teachers came")
+    if tables and (recipe.labels, recipe.loss) != ("fer2013", "cross_entropy"):
+        raise InputError(
+            f"a table of answers is mixed into FER2013's labels, for the cross-entropy, but recipe {recipe.name!r} "
+            f"learns {recipe.labels} labels by {recipe.loss}; name a network as its teacher"
+        )
+    for source in tables:
+        need_file(source)
+    for source in (*(each for each in teachers if not _is_table(each)), *([] if start_from is None else [start_from])):
         check_trained(source)
+
+
+def _is_table(teacher: str | os.PathLike[str]) -> bool:
+    return Path(teacher).suffix.lower() == ".csv"
 
 
 def _instead_of(kept: Path) -> str:

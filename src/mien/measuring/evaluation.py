@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from mien.errors import Damaged, InputError
 from mien.expressions import EXPRESSIONS, Expression, Labels, answers
@@ -242,7 +242,7 @@ def evaluate(
     binary: bool = False,
     labels: Labels = "fer2013",
     views: str = "mirror",
-    near: bool = False,
+    near: Int64[np.ndarray, "K"] | None = None,
 ) -> Report:
     """Score a predictor on one split, with one view and with more, with and without twins.
 
@@ -255,14 +255,12 @@ def evaluate(
         labels: By whose labels. Where these are FER2013's, the contempt of a predictor that knows it is left out
             and the rest scaled to 1; where they are FER+'s, a predictor of seven answers contempt never.
         views: The last of `mien.reading.recognizer.VIEWS` to score; those before it are scored too.
-        near: Also score without near twins: images that show the picture of a Training image, cropped, mirrored or
-            lit in another way (`mien.measuring.near`). Takes about a minute on FER2013.
+        near: Also score without these rows, by number, and without exact twins: `near_in_training` finds them.
 
     Raises:
         NotFound: The data has no such split.
         InputError: The split is not labelled, or has no votes where the labels are FER+'s; there are no such views; or
             the predictor averages views of its own.
-        MissingExtra: Near twins without scikit-learn.
     """
     check_views(views)
     need_single(predictor)
@@ -350,7 +348,12 @@ def role_notes(split: str, recipes: Sequence[Recipe] = (), known: float | None =
 
 
 def evaluate_predictions(
-    path: str | PathLike[str], faces: FaceSet, split: str, *, labels: Labels = "fer2013", near: bool = False
+    path: str | PathLike[str],
+    faces: FaceSet,
+    split: str,
+    *,
+    labels: Labels = "fer2013",
+    near: Int64[np.ndarray, "K"] | None = None,
 ) -> Report:
     """Score a table of probabilities, whoever made it, on one split, with and without twins.
 
@@ -364,7 +367,7 @@ def evaluate_predictions(
     Raises:
         FileError: The table cannot be read.
         Damaged: It is no such table, or it lacks rows of the split.
-        NotFound, InputError, MissingExtra: As `evaluate`.
+        NotFound, InputError: As `evaluate`.
     """
     rows = labelled(faces, split, labels)
     found = read_predictions(Path(path))
@@ -401,7 +404,7 @@ def _report(
     rows: FaceSet,
     views: dict[str, Float[np.ndarray, "N C"]],
     binary: bool,
-    near: bool,
+    near: Int64[np.ndarray, "K"] | None,
 ) -> Report:
     own = next(iter(views.values())).shape[1]
     views = {view: among(probabilities, answers(labels)) for view, probabilities in views.items()}
@@ -423,8 +426,8 @@ def _report(
                 f"{twin_share:.1%} of the right answers ({next(iter(views))}) are on those twins: "
                 "so much memory of exact twins alone could explain; near twins are not counted."
             )
-        if near:
-            others = _near_twins(faces, rows, split) & ~twin
+        if near is not None:
+            others = np.isin(rows.rows, near) & ~twin
             if 0 < others.sum() < (~twin).sum():
                 parts["without near twins"] = ~twin & ~others
             notes.append(
@@ -451,12 +454,19 @@ def _report(
     return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
 
 
-def _near_twins(faces: FaceSet, rows: FaceSet, split: str) -> Bool[np.ndarray, "N"]:
-    """Which of the split's rows have a near twin in Training."""
-    both = faces.take(np.isin(faces.splits, ("Training", split)))
+def near_in_training(faces: FaceSet, split: str) -> Int64[np.ndarray, "K"]:
+    """The row numbers of a split whose pictures stand in Training, cropped, mirrored or lit in another way.
+
+    `mien.measuring.near` tells them. Takes about a minute on FER2013.
+
+    Raises:
+        NotFound: The data has no such split.
+        MissingExtra: scikit-learn is not installed.
+    """
+    both = faces.take(faces.where(split) | (faces.splits == "Training"))
     shown = shown_in(both, near_twins(both, model_files()[DEFAULT_MODEL]), "Training")
-    where: Bool[np.ndarray, "N"] = np.isin(rows.rows, both.rows[shown & (both.splits == split)])
-    return where
+    rows: Int64[np.ndarray, "K"] = both.rows[shown & (both.splits == split)]
+    return rows
 
 
 def among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:

@@ -235,16 +235,19 @@ def cross_fitted(
     labels: Labels,
     *,
     fit: Callable[..., Calibration] = fit_scaling,
+    where: Bool[np.ndarray, "N"] | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> Probabilities:
     """Probabilities whose calibration was fitted on the other folds: an honest calibration error of fitted rows.
 
-    The folds get the kind of scaling that all the rows do.
+    The folds get the kind of scaling that all the rows do. With `where`, only these rows are fitted on.
     """
     fold = np.random.default_rng(seed).permutation(len(labels)) % folds
+    where = np.ones(len(labels), bool) if where is None else where
+    few = int(where.sum()) < FEW
     out = np.empty((len(labels), np.shape(logits)[-1]), np.float64)
     for k in range(folds):
         held = fold == k
-        out[held] = fit(logits[~held], labels[~held], few=len(labels) < FEW)(logits[held])
+        out[held] = fit(logits[~held & where], labels[~held & where], few=few)(logits[held])
     return out
