@@ -7,6 +7,7 @@ Source: https://arxiv.org/abs/2203.05482.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mien.lab.exported import Exported, sample
 from mien.lab.module import Classifier
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined
-from mien.reading.recognizer import Card, Recognizer
+from mien.reading.recognizer import Recognizer
 
 
 def average(
@@ -71,7 +72,7 @@ def average(
     card = replace(
         cards[0],
         name=marked(name or cards[0].name, *(card.name for card in cards)),
-        trainings=(f"the mean of the weights of {len(cards)}: {'; '.join(map(_trained, cards))}",),
+        trainings=_trainings([card.trainings for card in cards]),
         learned=joined(*(card.learned for card in cards)),
         precision="float32",
         scores={},
@@ -90,5 +91,8 @@ def _measure_norms(classifier: Classifier, faces: UInt8[np.ndarray, "N 48 48"]) 
     classifier.eval()
 
 
-def _trained(card: Card) -> str:
-    return f"{card.name} ({'; then '.join(card.trainings)})" if card.trainings else card.name
+def _trainings(each: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """What they have in common, and then what each had beyond, in one line."""
+    shared = [steps[0] for steps in takewhile(lambda steps: len(set(steps)) == 1, zip(*each, strict=False))]
+    own = ("; then ".join(trainings[len(shared) :]) or "as they are" for trainings in each)
+    return (*shared, f"the mean of the weights of {len(each)}: {', '.join(f'({trained})' for trained in own)}")
