@@ -64,7 +64,7 @@ blind, from `benchmarks/predictions/{card.name}.csv`.
 
 {scores_table(scores)}
 
-"Without twins" leaves out the images that also stand, pixel for pixel, in Training.{_near_twins(card)}
+"Without twins" leaves out the images that also stand, pixel for pixel, in Training.{_near_twins(scores)}
 
 ## What it confuses
 
@@ -78,11 +78,13 @@ True expression by row, answer by column (single view, all rows):
 
 - Each expression's logit is divided by its temperature and shifted by its bias (vector scaling):
   {_scaling(card)}.
+  They were fitted on {_fitted(calibration, first)}.
   Expected calibration error when they are fitted on other rows than it is measured on (five folds):
-  {calibration["ece_cross_fitted"]:.2%} in 15 bins. On as many images chance alone makes it
-  {calibration["ece_floor"]:.2%}, were every confidence exactly right.{_answers_changed(calibration)}
-- An answer below a confidence of {card.threshold:.1%} is called **uncertain**. At or above it,
-  {calibration["coverage"]:.1%} of PublicTest is answered and {calibration["accuracy_kept"]:.1%} of that is right.
+  {_crossed(calibration, first)}{_answers_changed(calibration)}
+- An answer below a confidence of {card.threshold:.1%} is called **uncertain**. At or above it, of the rows that it was
+  fitted on {calibration["coverage"]:.1%} are answered, and {calibration["accuracy_kept"]:.1%} of that is right.
+
+Of the rows that it was fitted on:
 
 {_risk_coverage(calibration["risk_coverage"])}
 {_precisions(card)}{_worse_pictures(card)}
@@ -100,23 +102,31 @@ True expression by row, answer by column (single view, all rows):
 """
 
 
-def _near_twins(card: Card) -> str:
+def _near_twins(scores: dict[str, Scores]) -> str:
     """What is left without other versions of Training pictures; nothing where that was not measured."""
-    file = RESULTS / f"{card.name}-PublicTest.json"
-    scores = json.loads(file.read_text(encoding="utf-8"))["scores"] if file.exists() else {}
     if "single view, without near twins" not in scores:
         return ""
-    exact, near = (_scores(scores[f"single view, without {rows}"]) for rows in ("twins", "near twins"))
-    low, high = near.interval
+    exact, near = (scores[f"single view, without {rows}"] for rows in ("twins", "near twins"))
     return f"""
 {exact.n - near.n} more show a Training picture in another version (near twins: cropped, mirrored or lit otherwise).
-Without these too, n = {near.n:,}: accuracy **{near.accuracy:.2%}** ({low:.2%} to {high:.2%}), NLL
-{near.nll:.3f}, ECE {near.ece:.2%}: that is nearer to what new faces can expect, and {_surer(near)}."""
+What is left without these too, {near.n:,} rows, is nearer to what new faces can expect: **{near.accuracy:.2%}**."""
 
 
-def _surer(scores: Scores) -> str:
-    """Whether confidence there is what it should be."""
-    return "confidence is too high there" if scores.ece > 0.02 else "confidence holds there"
+def _fitted(calibration: dict[str, Any], first: Scores) -> str:
+    """The rows that scaling and threshold are from."""
+    if calibration["n"] == first.n:
+        return "all rows of PublicTest, some of which it may remember"
+    return f"the {calibration['n']:,} rows of PublicTest whose pictures stand in Training in no version"
+
+
+def _crossed(calibration: dict[str, Any], first: Scores) -> str:
+    """Cross-fitted calibration errors, each with what chance alone makes it."""
+    kinds = {"over all rows": ""} | ({"over those": "_new"} if calibration["n"] < first.n else {})
+    found = (
+        f"{calibration['ece_cross_fitted' + kind]:.2%} {rows} ({calibration['ece_floor' + kind]:.2%} by chance alone)"
+        for rows, kind in kinds.items()
+    )
+    return f"{', '.join(found)}, in 15 bins."
 
 
 def _data(card: Card, recipe: Recipe) -> str:

@@ -369,13 +369,19 @@ def test_colours_are_those_of_annotated_pictures(page: Page) -> None:
     assert shown == {str(e): "#{:02x}{:02x}{:02x}".format(*COLOURS[e]) for e in EXPRESSIONS}
 
 
+ROWS = ("all", "without twins", "without near twins")
+
+
 def test_the_scores_are_the_cards_own(page: Page) -> None:
     page.get_by_role("link", name="Scores").click()
     card = load_model().card
-    score = card.scores["PublicTest"]["single view, all"]
+    score, clean, new = (card.scores["PublicTest"][f"single view, {rows}"] for rows in ROWS)
     expect(page.locator(".figure")).to_have_text(f"{100 * score['accuracy']:.1f} % right")
     expect(page.locator("#scores")).to_contain_text(f"{score['n']:,} faces of FER2013's PublicTest")
     expect(page.locator("#scores")).to_contain_text("expect somewhat less")
+    more = f"{clean['n'] - new['n']} more stand there in another version"
+    expect(page.locator("#scores")).to_contain_text(more)
+    expect(page.locator("#scores")).to_contain_text(f"that do not it is right in {100 * new['accuracy']:.1f} %")
     cells = page.locator("tbody tr").nth(3).locator("td").all_inner_texts()
     row = score["confusion"][3]
     assert [cell.split()[0] for cell in cells] == [*(f"{100 * n / sum(row):.0f}" for n in row), str(sum(row))]

@@ -19,11 +19,13 @@ def models(as_json: Json = False) -> None:
     """The models inside the package, with sizes, scores and terms."""
     from mien.reading.recognizer import load_model, model_files
 
-    table = plain_table("model", "MB", "PublicTest (selection)", "95 % interval", "uncertain below", "terms")
+    scored = ("PublicTest (selection)", "95 % interval", "without near twins")
+    table = plain_table("model", "MB", *scored, "uncertain below", "terms")
     cards = []
     for name, path in model_files().items():
         card = load_model(name).card
-        score = card.scores.get("PublicTest", {}).get("single view, all", {})
+        found = card.scores.get("PublicTest", {})
+        score, new = (found.get(f"single view, {rows}", {}) for rows in ("all", "without near twins"))
         cards.append({"name": name, "bytes": path.stat().st_size, "threshold": card.threshold,
                       "temperatures": card.temperatures, "biases": card.biases, "licence": card.licence,
                       "scores": card.scores})
@@ -32,6 +34,7 @@ def models(as_json: Json = False) -> None:
             f"{path.stat().st_size / 1e6:.1f}",
             f"{score['accuracy']:.2%}" if score else "-",
             "{:.1%} to {:.1%}".format(*score["interval"]) if score else "-",
+            f"{new['accuracy']:.2%}" if new else "-",
             f"{card.threshold:.0%}",
             card.licence,
         )

@@ -28,12 +28,12 @@ class Flag:
 
 
 FLAGS = {
-    "small": Flag(22.8, 1.59),  # height of the box, in pixels
-    "blurred": Flag(0.333, 1.4),  # sharpness
-    "dark": Flag(39.5, 1.12),  # 95th percentile of the greys; neither model that ships needs it
-    "bright": Flag(255.0, 1.39, above=True),  # median of the greys
-    "rotated": Flag(34.7, 1.2, above=True),  # degrees
-    "cut": Flag(0.313, 1.0, above=True),  # share of the crop that lies outside the image
+    "small": Flag(23.4, 1.0),  # height of the box, in pixels
+    "blurred": Flag(0.305, 1.13),  # sharpness
+    "dark": Flag(33.2, 1.0),  # 95th percentile of the greys; neither model that ships needs it
+    "bright": Flag(255.0, 1.14, above=True),  # median of the greys
+    "rotated": Flag(36.0, 1.0, above=True),  # degrees
+    "cut": Flag(0.25, 1.0, above=True),  # share of the crop that lies outside the image
 }
 
 

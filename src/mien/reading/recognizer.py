@@ -50,8 +50,8 @@ class Reading:
         face: Where it is, in pixels of the upright image.
         expression: The most probable of those the network knows: the seven, or contempt too.
         confidence: Its probability, calibrated, in [0, 1].
-        uncertain: The confidence is below the model's threshold, which is higher for a flagged face (not for one
-            that is only `cut`): better take no answer than this one.
+        uncertain: The confidence is below the model's threshold, which is higher for some flagged faces: better take
+            no answer than this one.
         probabilities: One number an expression, in their order; they sum to 1.
         flags: What speaks against trusting it, of `small`, `blurred`, `dark`, `bright`, `rotated` and `cut`: see
             `mien.reading.quality`.

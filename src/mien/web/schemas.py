@@ -8,11 +8,11 @@ _FACE: dict[str, Any] = {
     "box": [184.5, 62.7, 84.0, 111.9],
     "score": 0.9121,
     "expression": "happy",
-    "confidence": 0.9541,
+    "confidence": 0.9551,
     "uncertain": False,
     "probabilities": {
-        "angry": 0.0078, "disgust": 0.0018, "fear": 0.0087, "happy": 0.9541, "sad": 0.0127, "surprise": 0.0038,
-        "neutral": 0.0111,
+        "angry": 0.0056, "disgust": 0.0004, "fear": 0.0062, "happy": 0.9551, "sad": 0.0122, "surprise": 0.005,
+        "neutral": 0.0154,
     },
     "flags": [],
 }  # fmt: skip

@@ -57,7 +57,7 @@ export async function startScores() {
   const paragraphs = [
     element("p", element("strong", "An expression is not an emotion."), " The labels say what strangers saw in a picture. They do not say what a person felt, and mien cannot know it."),
     element("p", element("strong", "A percentage is the model's confidence, calibrated: "), "of many answers given with 80 %, about 80 % should be right. The seven percentages of a face sum to 100."),
-    element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one. A face that is small, blurred, dark, bright or tilted needs more."),
+    element("p", element("strong", `Below ${percent(model.threshold)} an answer is called uncertain. `), "Then it is better to take no answer than this one. A face that is blurred or overexposed needs more."),
   ];
   const [split, views] = Object.entries(model.scores)[0] ?? [];
   const view = { mirror: "with mirror", ten: "ten views" }[model.views] ?? "single view";
@@ -69,7 +69,7 @@ export async function startScores() {
   const figure = element("p", element("strong", fine(score.accuracy)), " right");
   figure.className = "figure";
   const [low, high] = score.interval;
-  const clean = views[`${view}, without twins`];
+  const [clean, near] = ["without twins", "without near twins"].map((rows) => views[`${view}, ${rows}`]);
   const wrapper = element("div", matrix(model.labels, score.confusion));
   wrapper.className = "scroll";
   wrapper.tabIndex = 0;
@@ -83,6 +83,7 @@ export async function startScores() {
     figure,
     element("p", `of ${score.n.toLocaleString("en")} faces${["PublicTest", "PrivateTest"].includes(split) ? ` of FER2013's ${split} split` : ""} (95 % interval ${fine(low)} to ${fine(high)}; macro-F1 ${score.macro_f1.toFixed(2)}; confidence off by ${fine(score.ece)} on average).`
       + (clean ? ` ${score.n - clean.n} of them stand among the faces it learned from too, pixel for pixel; without these it is right in ${fine(clean.accuracy)}.` : "")
+      + (near ? ` ${(clean ?? score).n - near.n} more stand there in another version, cropped or lit otherwise; on the ${near.n.toLocaleString("en")} that do not it is right in ${fine(near.accuracy)}, which is nearer to what you can expect.` : "")
       + (split !== "PrivateTest" ? " These faces also chose the training's length, settings and calibration, so expect somewhat less on yours." : "")
       + " People agree with these labels about two times in three."),
     element("h2", "What it confuses"),
