@@ -76,6 +76,7 @@ FLOORS = {
     "lab.export": 9,
     "lab.quantize": 10,
     "lab.ensemble": 10,
+    "lab.average": 10,
     "compat.sources": 5,
     "compat.deepface": 6,
     "compat.rmn": 7,
