@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from conftest import bars
 from mien.cli import app
-from mien.errors import InputError
+from mien.errors import InputError, NotFound
 from mien.lab.average import average
 from mien.lab.ensemble import combine
 from mien.lab.export import export
@@ -90,6 +90,8 @@ def test_what_has_no_mean_is_refused(three: list[Path], faces: FaceSet, tmp_path
     both = combine(three[:2], tmp_path / "both.onnx", faces)
     with pytest.raises(InputError, match="is not one network of convolutions"):
         average([three[0], both], out, faces)
+    with pytest.raises(NotFound, match="no split 'PublicTest'"):  # what one held out, another may have learned
+        average(three, out, faces.split("Training"))
     assert not out.exists()
 
 

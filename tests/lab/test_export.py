@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from mien.errors import Damaged, FileError, InputError, ParityError
+from mien.errors import Damaged, FileError, InputError, NotFound, ParityError
 from mien.expressions import EXPRESSIONS, Expression
 from mien.lab import export as exporting
 from mien.lab import saved
@@ -120,6 +120,9 @@ def test_confidence_may_be_fitted_on_new_pictures_alone(
     monkeypatch.setattr(exporting, "near_in_training", lambda faces, split: everything)
     with pytest.raises(InputError, match="all 28 faces of PublicTest stand in Training"):
         export(run, tmp_path / "none.onnx", faces=small_faces, new=True)
+    with pytest.raises(NotFound, match="no split 'Training'"):  # nobody can tell what is new
+        export(run, tmp_path / "none.onnx", faces=chosen, new=True)
+    assert not (tmp_path / "none.onnx").exists()
 
 
 def test_a_model_tells_which_rows_its_scores_leave_out(small_faces: FaceSet, tmp_path: Path) -> None:

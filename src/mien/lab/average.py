@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from torch import nn
 
 from mien.errors import InputError
-from mien.lab.export import calibrated, calibration_rows, graph_of, marked, probed, save
+from mien.lab.export import calibrated, calibration_rows, check_alike, graph_of, marked, probed, save
 from mien.lab.exported import Exported, sample
 from mien.lab.module import Classifier
 from mien.measuring.faceset import FaceSet
@@ -40,8 +40,7 @@ def average(
     Args:
         models: .onnx files that `export` or `quantize` wrote, two or more, of networks that are alike layer by layer.
         out: The new .onnx file, in float32; written whole or not at all.
-        faces: Its Training rows tell the norms their statistics, its PublicTest rows (or those that chose the epoch,
-            where it has none) scaling, threshold and scores.
+        faces: Its Training rows tell the norms their statistics, its PublicTest rows scaling, threshold and scores.
         name: The model's name; the first one's where none is given.
         new: As in `export`.
 
@@ -49,14 +48,15 @@ def average(
         The path. The card's recipe is the first one's; its trainings name all.
 
     Raises:
-        InputError: Fewer than two models, networks or labels that differ, or an ensemble among them.
-        NotFound, MissingExtra: As `calibration_rows`.
+        InputError: Fewer than two models, networks or labels that differ, an ensemble among them, or one that trained
+            on PublicTest.
+        NotFound: The data has no PublicTest.
+        MissingExtra: As `calibration_rows`.
     """
     if len(models) < 2:
         raise InputError(f"a mean is of two models or more, but got {len(models)}")
     cards = [Recognizer(model).card for model in models]
-    if odd := [card.name for card in cards if card.labels != cards[0].labels]:
-        raise InputError(f"all should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
+    check_alike(cards, faces)
     some = sample(faces)
     classifier, *others = (Exported(model, some).classifier for model in models)
     # By place, not by name: what has no weights may stand between the layers of one and not of another.

@@ -13,12 +13,11 @@ from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
 from onnx.utils import Extractor
 
 from mien.errors import InputError
-from mien.lab.export import calibrated, calibration_rows, marked, probed, save
+from mien.lab.export import calibrated, calibration_rows, check_alike, marked, probed, save
 from mien.measuring.evaluation import SELECTION_SPLIT
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined
 from mien.reading.recognizer import SIDE, Card, Recognizer, load_model
-from mien.recipes import Recipe
 
 
 def combine(
@@ -54,11 +53,7 @@ def combine(
         raise InputError(f"an ensemble has two members or more, but got {len(models)}")
     parts = [Recognizer(model) for model in models]
     cards = [part.card for part in parts]
-    faces.where(SELECTION_SPLIT)  # rows that one member held out, another may have learned from
-    if odd := [card.name for card in cards if card.labels != cards[0].labels]:
-        raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
-    if learned := [card.name for card in cards if SELECTION_SPLIT in Recipe.from_json(card.recipe).protocol.train]:
-        raise InputError(f"{SELECTION_SPLIT} is to calibrate the ensemble, but some of it trained on that: {learned}")
+    check_alike(cards, faces)
     graph = _graph([onnx.load(fspath(model)) for model in models], cards)
     card = replace(
         cards[0],

@@ -192,7 +192,7 @@ def calibration_rows(card: Card, faces: FaceSet, *, new: bool = False) -> Calibr
             on FER2013.
 
     Raises:
-        NotFound: There is neither.
+        NotFound: There is neither; or new ones are asked for, and there are no Training rows to tell them from.
         InputError: The rows that chose are a share of other data than this, or it learned from those of PublicTest; or
             all of them stand in Training.
         MissingExtra: New ones are asked for, and scikit-learn is not installed.
@@ -202,11 +202,26 @@ def calibration_rows(card: Card, faces: FaceSet, *, new: bool = False) -> Calibr
     chosen = relabelled(faces.split(split), recipe.labels)
     if not new:
         return CalibrationRows(faces, chosen, split, None, np.ones(len(chosen), bool))
+    faces.where("Training")
     near = near_in_training(faces, split)
     where = ~(chosen.twins_in(faces, "Training") | np.isin(chosen.rows, near))
     if not where.any():
         raise InputError(f"all {len(where):,} faces of {split} stand in Training: none is left to calibrate on")
     return CalibrationRows(faces, chosen, split, near, where)
+
+
+def check_alike(cards: Sequence[Card], faces: FaceSet) -> None:
+    """Refuse models that are not to become one, or that this data cannot calibrate together.
+
+    Raises:
+        InputError: Their labels differ, or one of them trained on PublicTest.
+        NotFound: The data has no PublicTest: of rows that one of them held out, another may have learned.
+    """
+    faces.where(SELECTION_SPLIT)
+    if odd := [card.name for card in cards if card.labels != cards[0].labels]:
+        raise InputError(f"all members should give the labels {', '.join(cards[0].labels)}, but not so: {odd}")
+    if learned := [card.name for card in cards if SELECTION_SPLIT in Recipe.from_json(card.recipe).protocol.train]:
+        raise InputError(f"{SELECTION_SPLIT} is to calibrate the whole, but some of it trained on that: {learned}")
 
 
 def _calibrating(card: Card, recipe: Recipe, faces: FaceSet) -> tuple[FaceSet, str]:
