@@ -24,7 +24,7 @@ import numpy as np
 from mien.measuring import metrics
 from mien.measuring.corruptions import CORRUPTIONS, corrupt
 from mien.measuring.data import load
-from mien.measuring.evaluation import markdown_table, near_in_training
+from mien.measuring.evaluation import markdown_table, near_in_training, new_pictures
 from mien.measuring.faceset import FaceSet
 from mien.measuring.robustness import KEPT_ACCURACY
 from mien.reading.faces import CenterFace, crop, share_outside
@@ -215,9 +215,9 @@ def measured(flag: str, recognizer: Recognizer, faces: FaceSet) -> dict[str, Any
 
 def without_twins(faces: FaceSet) -> FaceSet:
     """The data set without PublicTest's images that show a picture of Training."""
-    chosen = faces.where("PublicTest")
-    shown = np.isin(faces.rows, near_in_training(faces, "PublicTest")) | faces.twins_in(faces, "Training")
-    return faces.take(~(chosen & shown))
+    where = faces.where("PublicTest")
+    where[where] = ~new_pictures(faces.take(where), faces, near_in_training(faces, "PublicTest"))
+    return faces.take(~where)
 
 
 MEANING = {

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 
 from mien.expressions import EXPRESSIONS
@@ -27,7 +25,7 @@ from mien.measuring import metrics
 from mien.measuring.data import load
 from mien.measuring.evaluation import predict
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import near_twins
+from mien.measuring.findings import near
 from mien.measuring.predictions import write_predictions
 from mien.reading.recognizer import DEFAULT_MODEL, model_files
 from mien.recipes import get_recipe, override
@@ -37,12 +35,11 @@ FOLDS = 4
 
 def divided(rows: FaceSet) -> np.ndarray:
     """A fold for each row, one for all versions of a picture."""
-    pairs = [(pair.first, pair.second) for pair in near_twins(rows, model_files()[DEFAULT_MODEL])]
-    pairs += [(int(group[0]), int(other)) for group in rows.twin_groups() for other in group[1:]]
-    ends = np.array(pairs).T
-    links = coo_array((np.ones(len(pairs)), (ends[0], ends[1])), shape=(len(rows), len(rows)))
-    count, picture = connected_components(links, directed=False)
-    return np.random.default_rng(0).integers(0, FOLDS, count)[picture]
+    first = rows.twin_numbers()
+    for group in near(rows, model_files()[DEFAULT_MODEL]).groups:  # their exact twins are in them
+        first[list(group)] = min(group)
+    pictures, picture = np.unique(first, return_inverse=True)
+    return np.random.default_rng(0).integers(0, FOLDS, len(pictures))[picture]
 
 
 def answers(faces: FaceSet, rows: FaceSet, fold: np.ndarray, arguments: argparse.Namespace) -> np.ndarray:

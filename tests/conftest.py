@@ -47,6 +47,13 @@ def bars(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def labelled(training: int, public: int) -> FaceSet:
+    """So many bars as Training, and after them so many as PublicTest; no votes."""
+    images, labels = bars(training + public)
+    splits = np.array(["Training"] * training + ["PublicTest"] * public)
+    return FaceSet(images, labels, splits, np.arange(len(images)), None, "0" * 64, "small.csv")
+
+
 @pytest.fixture
 def small_faces() -> FaceSet:
     """140 learnable rows: 98 Training, 28 PublicTest (7 of them twins of Training rows), 14 unlabelled PrivateTest."""

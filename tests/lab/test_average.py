@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from typer.testing import CliRunner
 
-from conftest import bars
+from conftest import labelled
 from mien.cli import app
 from mien.errors import InputError, NotFound
 from mien.lab.average import average
@@ -26,9 +26,7 @@ CHANGES = {"epochs": "2", "batch": "35", "votes": "0", "drop_non_faces": "false"
 
 @pytest.fixture(scope="module")
 def faces() -> FaceSet:
-    images, labels = bars(105)
-    splits = np.array(["Training"] * 70 + ["PublicTest"] * 35)
-    return FaceSet(images, labels, splits, np.arange(105), None, "0" * 64, "small.csv")
+    return labelled(70, 35)
 
 
 @pytest.fixture(scope="module")

@@ -37,17 +37,14 @@ def faces() -> FaceSet:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second network of other weights, exported but not calibrated."""
-    from conftest import bars
+    from conftest import labelled
     from mien.lab.export import export
     from mien.lab.training import train
     from mien.recipes import RECIPES, override
 
     folder = tmp_path_factory.mktemp("other")
-    images, labels = bars(70)
-    splits = np.array(["Training"] * 35 + ["PublicTest"] * 35)
-    small = FaceSet(images, labels, splits, np.arange(70), None, "0" * 64, "small.csv")
     recipe = override(RECIPES["mien-small"], {"epochs": "1", "batch": "35", "votes": "0"})
-    return export(train(recipe, small, folder / "run"), folder / "other.onnx")
+    return export(train(recipe, labelled(35, 35), folder / "run"), folder / "other.onnx")
 
 
 def test_it_answers_with_the_mean_of_its_members(other: Path, faces: FaceSet, tmp_path: Path) -> None:

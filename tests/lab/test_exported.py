@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import bars
+from conftest import bars, labelled
 from mien.errors import FileError, InputError, NotFound
 from mien.lab.export import export
 from mien.lab.exported import Exported, open_trained, sample
@@ -27,11 +27,8 @@ FACES = bars(70)[0]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    images, labels = bars(140)
-    splits = np.array(["Training"] * 105 + ["PublicTest"] * 35)
-    faces = FaceSet(images, labels, splits, np.arange(140), None, "0" * 64, "small.csv")
     changes = {"epochs": "2", "batch": "14", "votes": "0", "drop_non_faces": "false"}
-    return train(override(RECIPES["mien-small"], changes), faces, tmp_path_factory.mktemp("runs") / "run")
+    return train(override(RECIPES["mien-small"], changes), labelled(105, 35), tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_a_float_model_answers_as_the_run_it_came_from(run: Path, tmp_path: Path) -> None:
@@ -44,12 +41,9 @@ def test_a_float_model_answers_as_the_run_it_came_from(run: Path, tmp_path: Path
 
 
 def test_squeezing_blocks_come_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = bars(70)
-    splits = np.array(["Training"] * 35 + ["PublicTest"] * 35)
-    faces = FaceSet(images, labels, splits, np.arange(70), None, "0" * 64, "small.csv")
     monkeypatch.setitem(NETWORKS, "resnet18-se", partial(residual_net, (16, 32), (1, 1), stem_stride=2, squeeze=True))
     changes = {"epochs": "1", "batch": "35", "votes": "0", "drop_non_faces": "false"}
-    run = train(override(RECIPES["resnet18-se"], changes), faces, tmp_path / "run")
+    run = train(override(RECIPES["resnet18-se"], changes), labelled(35, 35), tmp_path / "run")
     network = Exported(export(run, tmp_path / "model.onnx"), FACES)
     np.testing.assert_allclose(network.logits(FACES), Run(run).logits(FACES), atol=1e-4)
 

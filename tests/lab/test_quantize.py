@@ -22,11 +22,9 @@ from mien.recipes import RECIPES, Augment, override
 
 @pytest.fixture(scope="module")
 def faces() -> FaceSet:
-    from conftest import bars
+    from conftest import labelled
 
-    images, labels = bars(140)
-    splits = np.array(["Training"] * 105 + ["PublicTest"] * 35)
-    return FaceSet(images, labels, splits, np.arange(140), None, "0" * 64, "small.csv")
+    return labelled(105, 35)
 
 
 @pytest.fixture(scope="module")

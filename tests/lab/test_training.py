@@ -49,11 +49,9 @@ def quick(**changes: object) -> Recipe:
 
 
 def labelled() -> FaceSet:
-    from conftest import bars
+    from conftest import labelled
 
-    images, labels = bars(140)
-    splits = np.array(["Training"] * 105 + ["PublicTest"] * 35)
-    return FaceSet(images, labels, splits, np.arange(140), None, "0" * 64, "small.csv")
+    return labelled(105, 35)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.lab.saved import Saved
 from mien.measuring import metrics
-from mien.measuring.evaluation import SELECTION_SPLIT, evaluate, near_in_training
+from mien.measuring.evaluation import SELECTION_SPLIT, evaluate, near_in_training, new_pictures
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled
 from mien.measuring.robustness import KEPT_ACCURACY
@@ -204,7 +204,7 @@ def calibration_rows(card: Card, faces: FaceSet, *, new: bool = False) -> Calibr
         return CalibrationRows(faces, chosen, split, None, np.ones(len(chosen), bool))
     faces.where("Training")
     near = near_in_training(faces, split)
-    where = ~(chosen.twins_in(faces, "Training") | np.isin(chosen.rows, near))
+    where = new_pictures(chosen, faces, near)
     if not where.any():
         raise InputError(f"all {len(where):,} faces of {split} stand in Training: none is left to calibrate on")
     return CalibrationRows(faces, chosen, split, near, where)

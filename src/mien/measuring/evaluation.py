@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 
 from mien.errors import Damaged, InputError
 from mien.expressions import EXPRESSIONS, Expression, Labels, answers
@@ -467,6 +467,18 @@ def near_in_training(faces: FaceSet, split: str) -> Int64[np.ndarray, "K"]:
     shown = shown_in(both, near_twins(both, model_files()[DEFAULT_MODEL]), "Training")
     rows: Int64[np.ndarray, "K"] = both.rows[shown & (both.splits == split)]
     return rows
+
+
+def new_pictures(rows: FaceSet, faces: FaceSet, near: Int64[np.ndarray, "K"]) -> Bool[np.ndarray, "N"]:
+    """Which rows of a split show pictures that are not in the Training rows of `faces`, in whatever version.
+
+    Args:
+        rows: Of one split.
+        faces: All of them.
+        near: What `near_in_training` found for that split.
+    """
+    where: Bool[np.ndarray, "N"] = ~(rows.twins_in(faces, "Training") | np.isin(rows.rows, near))
+    return where
 
 
 def among(probabilities: Float[np.ndarray, "N C"], expressions: tuple[Expression, ...]) -> Float[np.ndarray, "N K"]:
