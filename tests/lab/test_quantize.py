@@ -51,6 +51,12 @@ def test_it_is_a_quarter_of_the_size_and_answers_the_same(plain: Path, small: Pa
     assert sum(np.prod(t.dims) for t in weights) > 1_000_000
 
 
+def test_what_prepares_the_pixels_is_not_converted_there_and_back(small: Path) -> None:
+    kinds = [node.op_type for node in onnx.load(small).graph.node]
+    before = [kind for kind in kinds[: kinds.index("Conv")] if kind in {"QuantizeLinear", "Mul", "Sub"}]
+    assert before == ["Mul", "Sub", "QuantizeLinear"]  # once, for the convolution
+
+
 def test_the_card_tells_both_precisions(plain: Path, small: Path) -> None:
     card = Recognizer(small).card
     assert (card.name, card.precision) == ("bars-8", "int8")
