@@ -22,7 +22,8 @@ import numpy as np
 
 from mien.expressions import EXPRESSIONS, Expression, Labels
 from mien.lab.runs import Run
-from mien.lab.training import TrainOptions, train
+from mien.lab.starting import TrainOptions
+from mien.lab.training import train
 from mien.measuring.data import load
 from mien.measuring.evaluation import Predictor, evaluate, markdown_table, predict
 from mien.measuring.faceset import FaceSet

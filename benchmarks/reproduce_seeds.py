@@ -25,7 +25,8 @@ import torch
 
 from mien.lab.batches import divide
 from mien.lab.runs import Run
-from mien.lab.training import TrainOptions, train
+from mien.lab.starting import TrainOptions
+from mien.lab.training import train
 from mien.measuring.data import load
 from mien.measuring.evaluation import Report, evaluate, markdown_table, predict
 from mien.measuring.faceset import FaceSet

@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from mien.expressions import EXPRESSIONS
 from mien.lab.runs import Run
-from mien.lab.training import TrainOptions, train
+from mien.lab.starting import TrainOptions
+from mien.lab.training import train
 from mien.measuring import metrics
 from mien.measuring.data import load
 from mien.measuring.evaluation import predict

@@ -2,14 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mien.measuring.faceset import FaceSet
+from mien.recipes import RECIPES, Recipe, override
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
+
+
+def quick(**changes: object) -> Recipe:
+    """A recipe of three epochs for few rows, with other settings."""
+    return replace(TINY, **changes)
 
 
 @pytest.fixture(autouse=True)

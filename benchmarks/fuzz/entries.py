@@ -127,7 +127,7 @@ def _text(path: Path) -> str:
 
 def _checkpoints() -> dict[str, Entry]:
     from mien.lab.runs import Run, load_checkpoint
-    from mien.lab.training import check_start
+    from mien.lab.starting import check_start
     from mien.recipes import RECIPES
 
     def as_run(name: str) -> Callable[[Path], Path]:

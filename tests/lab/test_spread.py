@@ -21,7 +21,8 @@ from mien.lab import batches
 from mien.lab.networks import NETWORKS
 from mien.lab.runs import Run
 from mien.lab.spread import Spread, places
-from mien.lab.training import TrainOptions, check_start, train
+from mien.lab.starting import TrainOptions, check_start
+from mien.lab.training import train
 from mien.measuring.data import load
 from mien.measuring.faceset import FaceSet
 from mien.measuring.npy import save_npy

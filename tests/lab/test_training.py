@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import TINY, labelled, quick
+
 torch = pytest.importorskip("torch")
 
 import lightning as L
@@ -29,36 +31,23 @@ from mien.errors import Damaged, FileError, InputError, NotFound, TrainingDiverg
 from mien.expressions import Labels
 from mien.lab.batches import FaceData, divide
 from mien.lab.callbacks import WholeCheckpoints, moving_average
-from mien.lab.export import export
 from mien.lab.module import Classifier
 from mien.lab.networks import NETWORKS, residual_net
 from mien.lab.runs import Run
 from mien.lab.saved import save
-from mien.lab.training import TrainOptions, check_start, train
+from mien.lab.starting import TrainOptions, check_start
+from mien.lab.training import train
 from mien.measuring.evaluation import evaluate
-from mien.measuring.exclusion import exclude, write_exclusions
 from mien.measuring.faceset import FaceSet
 from mien.measuring.predictions import write_predictions
-from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Protocol, Recipe, Stopping, override
-
-TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
-
-
-def quick(**changes: object) -> Recipe:
-    return dataclasses.replace(TINY, **changes)
-
-
-def labelled() -> FaceSet:
-    from conftest import labelled
-
-    return labelled(105, 35)
+from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Stopping
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of a network that can learn the bars: no flips or crops, which would move them."""
     recipe = quick(votes=0.0, drop_non_faces=False, augment=RECIPES["paul"].augment, ema=0.5, epochs=6)
-    return train(recipe, labelled(), tmp_path_factory.mktemp("runs") / "run")
+    return train(recipe, labelled(105, 35), tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_a_run_folder_is_complete(finished: Path) -> None:
@@ -115,10 +104,10 @@ def test_a_run_from_before_a_setting_existed_goes_on(begun: Path, tmp_path: Path
     record = json.loads(file.read_text())
     del record["mixup"], record["augment"]["noise"]
     file.write_text(json.dumps(record | {"summary": "in other words"}))
-    assert len(Run(train(recipe, labelled(), run, resume=True)).history()) == 2
+    assert len(Run(train(recipe, labelled(105, 35), run, resume=True)).history()) == 2
     assert json.loads(file.read_text())["mixup"] == 0
     with pytest.raises(InputError, match=r"other settings: mixup \(then 0\.0, now 0\.2\); resume it with its own"):
-        train(dataclasses.replace(recipe, mixup=0.2), labelled(), run, resume=True)
+        train(dataclasses.replace(recipe, mixup=0.2), labelled(105, 35), run, resume=True)
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "environment.json"])
@@ -129,7 +118,7 @@ def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(name: str, finished: 
     (run / name).unlink()
     os.mkfifo(run / name)
     with pytest.raises(FileError, match=f"{name}: expected a file, and a folder, pipe or device is none"):
-        train(recipe, labelled(), run, resume=True)
+        train(recipe, labelled(105, 35), run, resume=True)
 
 
 def cli(*arguments: object) -> list[str]:
@@ -219,34 +208,11 @@ def test_a_later_divergence_keeps_what_was(small_faces: FaceSet) -> None:
         module._stop_if_diverged(torch.tensor(float("nan")), "validation")
 
 
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"devices": "x"}, r"devices takes int in \[1, inf\) or one of auto, but got 'x'"),
-        ({"devices": 0}, r"devices takes int in \[1, inf\) or one of auto, but got 0"),
-        ({"nodes": -1}, r"nodes takes int in \[1, inf\) or one of auto, but got -1"),
-        ({"precision": "64"}, "precision takes one of 32, bf16-mixed, 16-mixed, but got '64'"),
-        ({"precision": "16-true"}, "but got '16-true'"),
-        ({"limit": 0.0}, r"limit takes float in \(0, 1\], but got 0.0"),
-    ],
-)
-def test_options_that_do_not_exist(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        TrainOptions(**options)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has it")
 def test_half_precision_is_not_silently_another_one_on_a_cpu(small_faces: FaceSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="precision '16-mixed' needs a GPU; take 32, or bf16-mixed"):
         train(quick(), small_faces, tmp_path / "run", options=TrainOptions(precision="16-mixed"))
     assert not (tmp_path / "run").exists()
-
-
-def test_two_rules_for_the_learning_rate_are_refused(tmp_path: Path) -> None:
-    recipe = quick(votes=0.0, optimizer=Adam(decay=1e-6), schedule=Plateau())
-    with pytest.raises(InputError, match=r"both optimizer.decay and a Plateau schedule.*set optimizer.decay=0"):
-        check_start(recipe, tmp_path / "run")
 
 
 def test_early_stopping_ends_the_run(small_faces: FaceSet, tmp_path: Path) -> None:
@@ -304,18 +270,6 @@ def test_the_warm_up_is_at_most_a_tenth_of_the_run(small_faces: FaceSet, tmp_pat
     assert rates[1:] == sorted(rates[1:], reverse=True)
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_places_that_cannot_be_a_run_folder(resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="file is a file; choose another"):
-        check_start(TINY, tmp_path / "file" / "run", resume=resume)
-    with pytest.raises(NotFound, match="no network 'foo'"):
-        check_start(quick(network="foo"), tmp_path / "run", resume=resume)
-    monkeypatch.setattr(os, "access", lambda *rest: False)
-    with pytest.raises(FileError, match="may not be read and written to"):
-        check_start(TINY, tmp_path / "run", resume=resume)
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -339,7 +293,7 @@ def test_damaged_records_are_named(name: str, content: bytes, finished: Path, tm
 def test_a_run_that_was_stopped_between_its_checkpoints_goes_on_from_the_best(finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     (run / "checkpoints" / "last.ckpt").unlink()
-    train(Run(run).recipe, labelled(), run, resume=True)
+    train(Run(run).recipe, labelled(105, 35), run, resume=True)
     for one, other in zip(Run(finished).history(), Run(run).history(), strict=True):
         assert one == pytest.approx(other, abs=1e-3)
 
@@ -352,7 +306,7 @@ def test_a_damaged_checkpoint_can_be_helped(finished: Path, tmp_path: Path) -> N
         check_start(Run(run).recipe, run, resume=True)
     assert len(str(caught.value).splitlines()) == 1
     shutil.copy(best, last)
-    train(Run(run).recipe, labelled(), run, resume=True)
+    train(Run(run).recipe, labelled(105, 35), run, resume=True)
     for one, other in zip(Run(finished).history(), Run(run).history(), strict=True):
         assert one == pytest.approx(other, abs=1e-3)
 
@@ -364,7 +318,7 @@ def test_a_checkpoint_to_go_on_from_may_be_damaged(change: dict[str, Any], finis
     state = torch.load(last, weights_only=True) | change
     torch.save({key: value for key, value in state.items() if value is not None}, last)
     with pytest.raises(Damaged, match=r"last\.ckpt cannot be gone on from: .*copy .*best\.ckpt over it"):
-        train(Run(run).recipe, labelled(), run, resume=True)
+        train(Run(run).recipe, labelled(105, 35), run, resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +331,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(quick(votes=0.0, drop_non_faces=False, epochs=2), labelled(), folder, report=interrupt)
+        train(quick(votes=0.0, drop_non_faces=False, epochs=2), labelled(105, 35), folder, report=interrupt)
     return folder
 
 
@@ -430,7 +384,7 @@ def test_slurm_starts_nothing_again_by_itself(
     trainers = []
     monkeypatch.setattr(L.Trainer, "fit", lambda self, *_, **__: trainers.append(self))
     with pytest.raises(FileError, match="no checkpoint"):
-        train(quick(votes=0.0, drop_non_faces=False), labelled(), tmp_path / "run")
+        train(quick(votes=0.0, drop_non_faces=False), labelled(105, 35), tmp_path / "run")
     (trainer,) = trainers
     environment = trainer._accelerator_connector.cluster_environment
     if launcher == "srun":
@@ -443,14 +397,14 @@ def test_slurm_starts_nothing_again_by_itself(
 def test_a_run_is_resumed_with_its_precision(begun: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(begun, tmp_path / "run"))
     with pytest.raises(InputError, match="begun with --precision 32; resume it with that"):
-        train(Run(run).recipe, labelled(), run, resume=True, options=TrainOptions(precision="bf16-mixed"))
+        train(Run(run).recipe, labelled(105, 35), run, resume=True, options=TrainOptions(precision="bf16-mixed"))
 
 
 def test_a_run_that_was_copied_keeps_its_best_epoch(begun: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(begun, tmp_path / "run"))
     before = begun.resolve() / "checkpoints"
     claim(run, 2.0, checkpoint=f"{before}/best.ckpt", folder=str(before))  # no epoch can be better
-    train(Run(run).recipe, labelled(), run, resume=True)
+    train(Run(run).recipe, labelled(105, 35), run, resume=True)
     epochs = {name: torch.load(run / "checkpoints" / f"{name}.ckpt")["epoch"] for name in ("best", "last")}
     assert epochs == {"best": 0, "last": 1}
     assert (before / "best.ckpt").exists()
@@ -462,7 +416,7 @@ def test_where_the_best_epoch_was_lost_the_next_takes_its_place(begun: Path, tmp
     claim(run, 2.0, checkpoint=str(best), folder=str(best.parent))  # no epoch can be better
     recipe = Run(run).recipe
     best.unlink()
-    train(recipe, labelled(), run, resume=True)
+    train(recipe, labelled(105, 35), run, resume=True)
     assert torch.load(best)["epoch"] == 1
 
 
@@ -472,7 +426,7 @@ def test_a_checkpoint_has_nothing_deleted(begun: Path, tmp_path: Path) -> None:
     letter.parent.mkdir()
     letter.write_text("dear")
     claim(run, -1.0, checkpoint=f"local://{letter.parent}", folder=str(run.resolve() / "checkpoints"))
-    train(Run(run).recipe, labelled(), run, resume=True)
+    train(Run(run).recipe, labelled(105, 35), run, resume=True)
     assert letter.read_text() == "dear"
     assert torch.load(run / "checkpoints" / "best.ckpt")["epoch"] == 1
 
@@ -499,7 +453,7 @@ def test_a_stop_keeps_the_run_and_says_how_to_go_on(
 @pytest.mark.parametrize("labels", ["ferplus", "ferplus-votes"])
 def test_ferplus_labels_are_learned(labels: Labels, finished: Path, tmp_path: Path) -> None:
     """The bar that means a label has nine votes for another expression, and two for contempt."""
-    faces = labelled()
+    faces = labelled(105, 35)
     votes = np.zeros((140, 10), np.uint8)
     for column in range(7):
         votes[faces.labels == column, column + 1] = 9
@@ -534,56 +488,6 @@ def test_a_student_learns_from_its_teachers_alone(finished: Path, small_faces: F
     assert student.file.stat().st_size < 1.3 * Run(finished).file.stat().st_size  # the teacher is not saved with it
 
 
-def test_who_knows_the_rows_that_choose_does_not_teach(tmp_path: Path) -> None:
-    plain = {"votes": 0.0, "drop_non_faces": False, "epochs": 1}
-    shared = Protocol(select=0.2, held_out="random")
-    teacher = train(quick(**plain, protocol=shared, seed=1), labelled(), tmp_path / "teacher")
-    student = quick(**plain, protocol=shared, distil=0.5)
-    with pytest.raises(InputError, match=r"best.ckpt learned from \d+ of the 21 rows that are to choose.*; seed 1\)"):
-        train(student, labelled(), tmp_path / "student", teachers=[teacher])
-    with pytest.raises(InputError, match="would hand on what they are"):
-        train(quick(**plain, protocol=shared), labelled(), tmp_path / "student", start_from=teacher)
-    assert not (tmp_path / "student").exists()
-    train(dataclasses.replace(student, seed=1), labelled(), tmp_path / "student", teachers=[teacher])
-
-
-def test_the_same_faces_are_known_in_whatever_form_they_come(tmp_path: Path) -> None:
-    other = labelled()
-    votes = np.tile(np.array([10] + [0] * 9, np.uint8), (len(other), 1))
-    faces = dataclasses.replace(other, votes=votes, checksum="1" * 64)
-    voted = train(quick(epochs=1), faces, tmp_path / "voted")
-    pair, _ = save(voted, tmp_path / "pair.json")
-    tenth = quick(votes=0.0, drop_non_faces=False, epochs=1, protocol=Protocol(select=0.1, held_out="random"))
-    for elder in (voted, pair, export(voted, tmp_path / "elder.onnx")):
-        with pytest.raises(InputError, match=r"learned from about 100% of the \d+ rows that are to choose"):
-            train(tenth, other, tmp_path / "run", start_from=elder)
-    write_exclusions(tmp_path / "list.csv", other, {0: ["flat"], 1: ["flat"]})
-    with pytest.raises(InputError, match=r"learned from about 100% of the \d+ rows that are to choose"):
-        train(tenth, exclude(other, tmp_path / "list.csv"), tmp_path / "run", start_from=voted)
-    turned = dataclasses.replace(other, images=other.images[::-1], labels=other.labels[::-1], splits=other.splits[::-1])
-    with pytest.raises(InputError, match=r"learned from about 100% of the \d+ rows that are to choose"):
-        train(tenth, turned, tmp_path / "run", start_from=voted)
-    strangers = dataclasses.replace(other, images=255 - other.images, checksum="2" * 64)
-    grandchild = train(tenth, strangers, tmp_path / "run", start_from=voted)
-    with pytest.raises(InputError, match=r"learned from about 100% of the \d+ rows that are to choose"):
-        train(tenth, other, tmp_path / "late", start_from=grandchild)
-    shared = train(tenth, other, tmp_path / "shared")
-    with pytest.raises(InputError, match=r"and a held-out share by the same --data, --ferplus and --exclude"):
-        train(tenth, exclude(other, tmp_path / "list.csv"), tmp_path / "again", start_from=shared)
-
-
-def test_few_rows_that_choose_are_known_by_those_they_are_taken_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sketch holds 40 of 105 images: too few of ten are among these to tell."""
-    monkeypatch.setattr("mien.measuring.sketch.KEPT", 40)
-    monkeypatch.setattr("mien.measuring.sketch._ENOUGH", 10)
-    elder = train(quick(votes=0.0, drop_non_faces=False, epochs=1), labelled(), tmp_path / "elder")
-    tenth = quick(votes=0.0, drop_non_faces=False, epochs=1, protocol=Protocol(select=0.1, held_out="random"))
-    with pytest.raises(InputError, match=r"learned from about 100% of the 11 rows that are to choose"):
-        train(tenth, dataclasses.replace(labelled(), checksum="1" * 64), tmp_path / "run", start_from=elder)
-
-
 def test_what_is_refused_leaves_no_folder(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(InputError, match="'fine-tune' begins with a trained network .* --start-from mien-small"):
@@ -595,19 +499,6 @@ def test_what_is_refused_leaves_no_folder(finished: Path, small_faces: FaceSet, 
     with pytest.raises(InputError, match="cannot begin with"):
         train(quick(network="vgg-small"), small_faces, out, start_from=finished)
     assert not out.exists()
-
-
-def test_what_an_elder_knew_is_not_forgotten(tmp_path: Path) -> None:
-    plain = {"votes": 0.0, "drop_non_faces": False, "epochs": 1}
-    faces = labelled()
-    faces = dataclasses.replace(faces, splits=np.array(["Training"] * 84 + ["PublicTest"] * 35 + ["PrivateTest"] * 21))
-    other = {"select": "PrivateTest", "test": ()}
-    both = quick(**plain, protocol=Protocol(train=("Training", "PublicTest"), **other))
-    first = train(both, faces, tmp_path / "first")
-    second = train(quick(**plain, protocol=Protocol(**other)), faces, tmp_path / "second", start_from=first)
-    with pytest.raises(InputError, match="learned from about 100% of the 35 rows that are to choose"):
-        train(quick(**plain), faces, tmp_path / "third", start_from=second)
-    assert Run(second).learned.count("\n") == 1
 
 
 def test_teachers_and_distil_belong_together(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
@@ -640,26 +531,6 @@ def test_a_table_of_answers_teaches(small_faces: FaceSet, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="was begun with other teachers, 1 of them"):
         train(recipe, wrong, tmp_path / "student", teachers=[other], resume=True)
     train(recipe, wrong, tmp_path / "student", teachers=[truth], resume=True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({}, "is a table of answers, which teaches alone, but 2 teachers came"),
-        ({"labels": "ferplus", "votes": 0.0}, "'mien-small' learns ferplus labels by cross_entropy"),
-        ({"loss": "binary_cross_entropy", "votes": 0.0}, "learns fer2013 labels by binary_cross_entropy"),
-    ],
-)
-def test_a_table_of_answers_is_refused_where_it_cannot_teach(
-    small_faces: FaceSet, tmp_path: Path, changes: dict[str, Any], told: str
-) -> None:
-    table = tmp_path / "answers.csv"
-    with pytest.raises(FileError, match=r"cannot read .*answers.csv: No such file"):
-        train(quick(distil=0.5), small_faces, tmp_path / "run", teachers=[table])
-    write_predictions(table, small_faces, np.full((len(small_faces), 7), 1 / 7))
-    with pytest.raises(InputError, match=told):
-        train(quick(distil=0.5, **changes), small_faces, tmp_path / "run", teachers=[table] * (1 if changes else 2))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("network", ["mien-small", "deeper"])

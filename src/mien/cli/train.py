@@ -41,7 +41,7 @@ def train(
     """Train a recipe; leaves a run folder with checkpoints, history, report and curves."""
     need_lab("training")
     from mien.lab.spread import Spread
-    from mien.lab.training import TrainOptions, check_start, is_first_process
+    from mien.lab.starting import TrainOptions, check_start, is_first_process
     from mien.lab.training import train as fit
     from mien.measuring.evaluation import SELECTION_SPLIT
     from mien.recipes import get_recipe, override

@@ -9,59 +9,50 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from mien.checked import Checked
-from mien.errors import Damaged, FileError, InputError
+from mien.errors import Damaged, InputError
 from mien.expressions import answers
 from mien.lab.batches import FaceData, divide, softened_labels
 from mien.lab.callbacks import EpochBar, History, WholeCheckpoints, callbacks
-from mien.lab.exported import check_trained, open_trained, sample
-from mien.lab.module import Classifier, check_recipe
+from mien.lab.exported import open_trained, sample
+from mien.lab.module import Classifier
 from mien.lab.networks import inherit
-from mien.lab.runs import BROKEN, Predicting, Run, load_checkpoint, training
+from mien.lab.runs import BROKEN, Predicting, Run, training
 from mien.lab.spread import Spread, WholeBatchNorms, places
+from mien.lab.starting import (
+    Source,
+    TrainOptions,
+    by_kind,
+    check_same_run,
+    check_start,
+    check_unseen,
+    faces_of,
+    instead_of,
+    is_first_process,
+    kept_checkpoint,
+    need_empty,
+)
 from mien.measuring import plots
 from mien.measuring.evaluation import Report, evaluate
 from mien.measuring.faceset import FaceSet
 from mien.measuring.predictions import read_predictions
-from mien.measuring.sketch import KNOWN, joined, share_known, sketch, without
-from mien.recipes import HELD_OUT, Recipe
-from mien.storage import need_file, parse_json, write_whole
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions(Checked):
-    """What a run may choose without becoming another recipe.
-
-    Attributes:
-        devices: Of each node, a process for each; "auto" for all GPUs, else one CPU, or for what a launcher started.
-        nodes: Number of machines; "auto" for those of the launcher, or else this one.
-        precision: Lightning's name.
-        limit: Share of the training and validation rows to use, for trials; reports name it.
-    """
-
-    devices: Annotated[int, "[1, inf)"] | Literal["auto"] = "auto"
-    nodes: Annotated[int, "[1, inf)"] | Literal["auto"] = "auto"
-    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
-    limit: Annotated[float, "(0, 1]"] = 1.0
+from mien.measuring.sketch import joined, sketch
+from mien.recipes import Recipe
+from mien.storage import write_whole
 
 
 def _write_json(value: Any, file: Any) -> None:
@@ -89,8 +80,8 @@ def train(
     out: str | os.PathLike[str],
     *,
     options: TrainOptions | None = None,
-    teachers: Iterable[str | os.PathLike[str]] = (),
-    start_from: str | os.PathLike[str] | None = None,
+    teachers: Iterable[Source] = (),
+    start_from: Source | None = None,
     resume: bool = False,
     progress: bool = False,
     begin: Callable[[Spread], None] = lambda spread: None,
@@ -136,17 +127,18 @@ def train(
     check_start(recipe, out, teachers, start_from, options=options, resume=resume)
     divided = divide(faces, recipe, options.limit)
     some = sample(divided)
-    learned = [open_trained(teacher, some) for teacher in teachers if not _is_table(teacher)]
-    tables = [softened_labels(divided, read_predictions(Path(t)), recipe.distil) for t in teachers if _is_table(t)]
+    networks, tables = by_kind(teachers)
+    learned = [open_trained(network, some) for network in networks]
+    softened = [softened_labels(divided, read_predictions(Path(table)), recipe.distil) for table in tables]
     elder = open_trained(start_from, some) if start_from is not None else None
     trained = [*learned, *filter(None, [elder])]
-    _check_unseen(trained, faces, divided, recipe)
+    check_unseen(trained, faces, divided, recipe)
     watching = callbacks(recipe, out, report)
     if progress and is_first_process():
         watching.insert(0, EpochBar())  # before the history, which reports the epoch
     trainer = _trainer(recipe, out, options, watching)
     spread = Spread.of(recipe, trainer.world_size)
-    data = FaceData(divided, recipe, shares=tables[0] if tables else None)
+    data = FaceData(divided, recipe, shares=softened[0] if softened else None)
     spread.check_rows(*map(len, data.rows))
     record = {
         "environment": environment(faces, options)
@@ -154,10 +146,10 @@ def train(
             "processes": spread.processes,
             "teachers": [
                 *(teacher.checksum for teacher in learned),
-                *(hashlib.sha256(table.tobytes()).hexdigest() for table in tables),
+                *(hashlib.sha256(table.tobytes()).hexdigest() for table in softened),
             ],
             "start_from": elder and elder.checksum,
-            "learned": joined(sketch(_faces(divided, "Training")), *(known.learned for known in trained)),
+            "learned": joined(sketch(faces_of(divided, "Training")), *(known.learned for known in trained)),
             "trainings": [
                 *(elder.trainings if elder else []),
                 training(recipe, learned, options.limit, tables=len(tables)),
@@ -171,16 +163,16 @@ def train(
         begin_with(classifier, elder)
     if is_first_process():  # only now: what is refused above leaves no folder
         if resume:
-            _check_same_run(out, record)
+            check_same_run(out, record)
             for left in out.rglob(".*.part"):  # by a run that was killed
                 left.unlink(missing_ok=True)
         else:
-            _need_empty(out)  # again: another run may have begun meanwhile
+            need_empty(out)  # again: another run may have begun meanwhile
         for name, value in record.items():
             write_whole(out / f"{name}.json", partial(_write_json, value))
         begin(spread)
 
-    _fit(trainer, classifier, data, watching, _kept(out) if resume else None)
+    _fit(trainer, classifier, data, watching, kept_checkpoint(out) if resume else None)
     if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
         torch.distributed.destroy_process_group()
     if trainer.is_global_zero:
@@ -208,7 +200,7 @@ def _fit(
         begun = any(callback.begun for callback in watching if isinstance(callback, History))
         if kept is None or begun or isinstance(error, OSError | torch.OutOfMemoryError | torch.distributed.DistError):
             raise
-        raise Damaged(f"{kept} cannot be gone on from: {error!r}; {_instead_of(kept)}") from error
+        raise Damaged(f"{kept} cannot be gone on from: {error!r}; {instead_of(kept)}") from error
 
 
 def begin_with(classifier: Classifier, elder: Predicting) -> None:
@@ -227,131 +219,6 @@ def begin_with(classifier: Classifier, elder: Predicting) -> None:
             f"{elder.file}: {error}; name a run of the same network, of a shallower one of the same widths, or of a "
             "wider VGG"
         ) from error
-
-
-def _check_unseen(trained: Sequence[Predicting], faces: FaceSet, divided: FaceSet, recipe: Recipe) -> None:
-    """What a trained network learned from must not choose the epoch of one that it hands its knowledge to.
-
-    Raises:
-        InputError: One of them learned from such rows.
-    """
-    choosing = divided.rows[divided.where(recipe.protocol.chooser)]
-    for known in trained:
-        if seen := _seen(known, faces, divided, recipe.protocol.chooser):
-            raise InputError(
-                f"{known.file} learned from {seen} of the {len(choosing):,} rows that are to choose the epoch, and "
-                "would hand on what they are; divide the rows alike in both, by the same protocol and seed "
-                f"({known.name}: {known.recipe.protocol}; seed {known.recipe.seed}), and a held-out share by the same "
-                "--data, --ferplus and --exclude"
-            )
-
-
-def _seen(known: Predicting, faces: FaceSet, divided: FaceSet, chooser: str) -> str:
-    """How many of the rows that choose a trained network learned from, in words; nothing for none."""
-    learned = known.learned
-    if known.data_sha256 == faces.checksum:  # so that its own rows are known, and twins of them are no matter
-        its = divide(faces, known.recipe)
-        if count := len(np.intersect1d(divided.rows[divided.where(chooser)], its.rows[its.where("Training")])):
-            return f"{count:,}"
-        learned = without(learned, sketch(_faces(its, "Training")))
-    share = share_known(_faces(divided, chooser), learned)
-    if share is None and chooser == HELD_OUT:  # too few to tell; they are a part of what trains
-        share = share_known(chain(_faces(divided, chooser), _faces(divided, "Training")), learned)
-    return f"about {share:.0%}" if share is not None and share > KNOWN else ""
-
-
-def _faces(divided: FaceSet, role: str) -> Iterator[UInt8[np.ndarray, "48 48"]]:
-    """One after the other: all of them may be more than memory holds."""
-    return (divided.images[row] for row in np.flatnonzero(divided.where(role)))
-
-
-def check_start(
-    recipe: Recipe,
-    out: Path,
-    teachers: Sequence[str | os.PathLike[str]] = (),
-    start_from: str | os.PathLike[str] | None = None,
-    *,
-    options: TrainOptions | None = None,
-    resume: bool = False,
-) -> None:
-    """Refuse, before any data is read, what would fail after that.
-
-    Raises:
-        InputError: Teachers without `distil`, or `distil` without teachers; a table beside other teachers, or for
-            other labels than FER2013's or the binary loss; nothing to start from for a recipe that
-            needs that; two rules for the learning rate; devices and nodes that nobody started or that cannot share the
-            batch.
-        NotFound: There is no such network, teacher or one to start from.
-        FileError: The run folder cannot be made, holds something already, or holds no run to resume.
-        Damaged: The checkpoint to go on from is damaged.
-    """
-    check_recipe(recipe)
-    _check_known(recipe, teachers, start_from)
-    devices, nodes = places(options.devices, options.nodes) if options else (1, 1)
-    if devices != "auto":
-        Spread.of(recipe, int(devices) * nodes)
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise FileError(f"{out} cannot be a run folder: {there} is a file; choose another")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise FileError(f"{out} cannot be a run folder: {there} may not be read and written to; choose another")
-    if not resume and is_first_process():
-        _need_empty(out)
-    if resume and not (out / "recipe.json").exists():
-        raise FileError(f"{out} holds no run to resume; start one without --resume")
-    if resume and (kept := _kept(out)):
-        try:
-            load_checkpoint(kept)
-        except Damaged as error:
-            raise Damaged(f"{error}; {_instead_of(kept)}") from error
-
-
-def _kept(out: Path) -> Path | None:
-    """The checkpoint to go on from: the last, or the best where the run was stopped between the two."""
-    both = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    return next((file for file in both if file.exists()), None)
-
-
-def _need_empty(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        advice = ", or continue the run in it with --resume" if (out / "recipe.json").exists() else ""
-        raise FileError(f"{out} is not empty; choose a new folder{advice}")
-
-
-def _check_known(
-    recipe: Recipe, teachers: Sequence[str | os.PathLike[str]], start_from: str | os.PathLike[str] | None
-) -> None:
-    if bool(teachers) != bool(recipe.distil):
-        raise InputError(
-            f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
-            "name teachers (--teacher RUN) for a recipe that learns from them, and only for such a one"
-        )
-    if recipe.elder and start_from is None:
-        raise InputError(
-            f"recipe {recipe.name!r} begins with a trained network and would learn little without; name one, as "
-            "--start-from mien-small"
-        )
-    tables = [teacher for teacher in teachers if _is_table(teacher)]
-    if tables and len(teachers) > 1:
-        raise InputError(f"{tables[0]} is a table of answers, which teaches alone, but {len(teachers)} teachers came")
-    if tables and (recipe.labels, recipe.loss) != ("fer2013", "cross_entropy"):
-        raise InputError(
-            f"a table of answers is mixed into FER2013's labels, for the cross-entropy, but recipe {recipe.name!r} "
-            f"learns {recipe.labels} labels by {recipe.loss}; name a network as its teacher"
-        )
-    for source in tables:
-        need_file(source)
-    for source in (*(each for each in teachers if not _is_table(each)), *([] if start_from is None else [start_from])):
-        check_trained(source)
-
-
-def _is_table(teacher: str | os.PathLike[str]) -> bool:
-    return Path(teacher).suffix.lower() == ".csv"
-
-
-def _instead_of(kept: Path) -> str:
-    best = kept.with_name("best.ckpt")
-    return ("" if kept == best else f"copy {best} over it to go on from the best epoch, or ") + "start a new run"
 
 
 def _trainer(recipe: Recipe, out: Path, options: TrainOptions, watching: list[Callback]) -> L.Trainer:
@@ -402,46 +269,3 @@ def summarise(out: Path, divided: FaceSet, options: TrainOptions) -> Report:
     plots.save_report(report, out)
     plots.save(plots.curves(run.history(), run.name), out / "curves.png")
     return report
-
-
-def is_first_process() -> bool:
-    """False in the processes that Lightning starts for further devices, which run the same program again."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def _check_same_run(out: Path, record: dict[str, Any]) -> None:
-    """A run may only be continued with the recipe, the data and the share of them that it began with."""
-    for file in ("recipe.json", "environment.json"):
-        need_file(out / file)
-    try:
-        # Settings that came after the run was begun have the values that change nothing, which are the defaults.
-        recipe = json.loads(Recipe.from_json((out / "recipe.json").read_text(encoding="utf-8")).to_json())
-        before = parse_json((out / "environment.json").read_text(encoding="utf-8"))
-        checksum, limit = before["data_sha256"], before["options"]["limit"]
-        precision = before["options"].get("precision", record["environment"]["options"]["precision"])
-        teachers, name, elder = before.get("teachers", []), recipe["name"], before.get("start_from")
-        differing = [
-            key if isinstance(value, dict) else f"{key} (then {recipe[key]}, now {value})"
-            for key, value in record["recipe"].items()
-            if recipe[key] != value and key != "summary"
-        ]
-    except OSError as error:
-        raise FileError(f"cannot read the records of the run in {out}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"the records of the run in {out} are damaged: {error}; start a new run") from error
-    now = record["environment"]
-    if name != record["recipe"]["name"]:
-        raise InputError(f"the run in {out} is of recipe {name!r}, not of {record['recipe']['name']!r}")
-    if differing:
-        settings = ", ".join(differing)
-        raise InputError(f"the run in {out} was begun with other settings: {settings}; resume it with its own")
-    if teachers != now["teachers"]:
-        raise InputError(f"the run in {out} was begun with other teachers, {len(teachers)} of them; name the same")
-    if elder != now["start_from"]:
-        raise InputError(f"the run in {out} was begun with other weights (--start-from); name the same ones")
-    if checksum != now["data_sha256"]:
-        raise InputError(f"the run in {out} was begun with other data (sha-256 {checksum[:12]}...)")
-    if precision != now["options"]["precision"]:
-        raise InputError(f"the run in {out} was begun with --precision {precision}; resume it with that")
-    if limit != now["options"]["limit"]:
-        raise InputError(f"the run in {out} was begun with --limit {limit}; resume it with that")
