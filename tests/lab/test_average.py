@@ -90,6 +90,11 @@ def test_what_has_no_mean_is_refused(three: list[Path], faces: FaceSet, tmp_path
         average([three[0], both], out, faces)
     with pytest.raises(NotFound, match="no split 'PublicTest'"):  # what one held out, another may have learned
         average(three, out, faces.split("Training"))
+    with pytest.raises(NotFound, match="no split 'Training'"):
+        average(three, out, faces.split("PublicTest"))
+    stranger = train(override(RECIPES["mien-small"], CHANGES | {"epochs": "6", "seed": "9"}), faces, tmp_path / "apart")
+    with pytest.raises(InputError, match=r"is right in [\d.]+% of PublicTest, and they are in .*\(--mean answers\)"):
+        average([three[0], export(stranger, tmp_path / "apart.onnx")], out, faces)
     assert not out.exists()
 
 

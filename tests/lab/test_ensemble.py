@@ -75,6 +75,9 @@ def test_members_may_be_named(other: Path, small_csv: Path, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     members = Recognizer(tmp_path / "both.onnx").card.scores["members"]
     assert [member["name"] for member in members] == [Recognizer(SHIPPED).name, Recognizer(other).name]
+    nested = CliRunner().invoke(app, [*asked[:1], str(tmp_path / "both.onnx"), *asked[2:-1], str(tmp_path / "more.onnx")])
+    assert "both.onnx is an ensemble; take its members first" in str(nested.exception)
+    assert not (tmp_path / "more.onnx").exists()
 
 
 def test_what_was_fitted_to_the_members_is_fitted_anew_for_its_honest_scores(

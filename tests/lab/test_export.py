@@ -120,6 +120,9 @@ def test_confidence_may_be_fitted_on_new_pictures_alone(
     monkeypatch.setattr(exporting, "near_in_training", lambda faces, split: everything)
     with pytest.raises(InputError, match="all 28 faces of PublicTest stand in Training"):
         export(run, tmp_path / "none.onnx", faces=small_faces, new=True)
+    monkeypatch.setattr(exporting, "near_in_training", lambda faces, split: everything[:19])
+    with pytest.raises(InputError, match="9 of 28 faces of PublicTest do not stand in Training, but 10 are needed"):
+        export(run, tmp_path / "none.onnx", faces=small_faces, new=True)
     with pytest.raises(NotFound, match="no split 'Training'"):  # nobody can tell what is new
         export(run, tmp_path / "none.onnx", faces=chosen, new=True)
     assert not (tmp_path / "none.onnx").exists()

@@ -20,9 +20,12 @@ from mien.errors import InputError
 from mien.lab.export import calibrated, calibration_rows, check_alike, graph_of, marked, probed, save
 from mien.lab.exported import Exported, sample
 from mien.lab.module import Classifier
+from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import joined
 from mien.reading.recognizer import Recognizer
+
+MAX_LOSS = 0.03  # of accuracy to the worst of them, on the rows that calibrate; means worth having lose less
 
 
 def average(
@@ -49,14 +52,17 @@ def average(
 
     Raises:
         InputError: Fewer than two models, networks or labels that differ, an ensemble among them, or one that trained
-            on PublicTest.
-        NotFound: The data has no PublicTest.
+            on PublicTest; or the mean is right three points less often than the worst of them: they did not begin with
+            the same weights.
+        NotFound: The data has no PublicTest, or no Training.
         MissingExtra: As `calibration_rows`.
     """
     if len(models) < 2:
         raise InputError(f"a mean is of two models or more, but got {len(models)}")
-    cards = [Recognizer(model).card for model in models]
+    members = [Recognizer(model) for model in models]
+    cards = [member.card for member in members]
     check_alike(cards, faces)
+    faces.where("Training")
     some = sample(faces)
     classifier, *others = (Exported(model, some).classifier for model in models)
     # By place, not by name: what has no weights may stand between the layers of one and not of another.
@@ -77,8 +83,17 @@ def average(
         precision="float32",
         scores={},
     )
-    card = probed(graph, card)
-    return save(graph, calibrated(graph, card, calibration_rows(card, faces, new=new)), Path(out))
+    rows = calibration_rows(card, faces, new=new)
+    card = calibrated(graph, probed(graph, card), rows)
+    right = [metrics.accuracy(metrics.softmax(each.logits(rows.chosen.images)), rows.chosen.labels) for each in members]
+    mean = card.scores["calibration"]["accuracy_unscaled"]
+    if mean < min(right) - MAX_LOSS:
+        raise InputError(
+            f"the mean of their weights is right in {mean:.1%} of {rows.split}, and they are in "
+            f"{', '.join(f'{each:.1%}' for each in right)}: they were not trained on from the same weights; take the "
+            "mean of their answers (--mean answers)"
+        )
+    return save(graph, card, Path(out))
 
 
 def _measure_norms(classifier: Classifier, faces: UInt8[np.ndarray, "N 48 48"]) -> None:

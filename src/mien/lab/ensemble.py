@@ -45,7 +45,8 @@ def combine(
         one's.
 
     Raises:
-        InputError: Fewer than two models, or their labels differ, or one of them trained on PublicTest.
+        InputError: Fewer than two models, or one that is an ensemble; or their labels differ, or one of them trained
+            on PublicTest.
         NotFound: The data has no PublicTest.
         MissingExtra: As `calibration_rows`.
     """
@@ -53,6 +54,8 @@ def combine(
         raise InputError(f"an ensemble has two members or more, but got {len(models)}")
     parts = [Recognizer(model) for model in models]
     cards = [part.card for part in parts]
+    if nested := [str(part.path) for part in parts if "members" in part.card.scores]:
+        raise InputError(f"{nested[0]} is an ensemble; take its members first: mien export {nested[0]} --member 1 ...")
     check_alike(cards, faces)
     graph = _graph([onnx.load(fspath(model)) for model in models], cards)
     card = replace(

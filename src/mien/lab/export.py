@@ -35,6 +35,7 @@ from mien.recipes import HELD_OUT, Recipe
 from mien.storage import write_whole
 
 PARITY = 1e-4  # largest difference of a logit between torch and ONNX Runtime
+FEWEST = 10  # new pictures to fit on: two in each fifth, by which calibration is fitted on the others
 LICENCE = "research use: learned from FER2013 (and FER+ votes where the recipe says so); holds no image"
 
 
@@ -194,7 +195,7 @@ def calibration_rows(card: Card, faces: FaceSet, *, new: bool = False) -> Calibr
     Raises:
         NotFound: There is neither; or new ones are asked for, and there are no Training rows to tell them from.
         InputError: The rows that chose are a share of other data than this, or it learned from those of PublicTest; or
-            all of them stand in Training.
+            nearly all of them stand in Training.
         MissingExtra: New ones are asked for, and scikit-learn is not installed.
     """
     recipe = Recipe.from_json(card.recipe)
@@ -207,6 +208,8 @@ def calibration_rows(card: Card, faces: FaceSet, *, new: bool = False) -> Calibr
     where = new_pictures(chosen, faces, near)
     if not where.any():
         raise InputError(f"all {len(where):,} faces of {split} stand in Training: none is left to calibrate on")
+    if (left := int(where.sum())) < FEWEST:
+        raise InputError(f"{left} of {len(where):,} faces of {split} do not stand in Training, but {FEWEST} are needed")
     return CalibrationRows(faces, chosen, split, near, where)
 
 
