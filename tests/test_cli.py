@@ -368,6 +368,10 @@ def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) ->
     own, table = (json.loads(run("evaluate", what, "--data", small_csv, "--json")) for what in ("m.onnx", "chosen.csv"))
     assert table["scores"]["as predicted, all"]["accuracy"] == own["scores"]["single view, all"]["accuracy"]
     run("export", "run", "--out", "net.json", "--form", "json+weights")
+    weights = (tmp_path / "net.npz").read_bytes()
+    refused = mien("predict", "net.json", "--data", small_csv, "--out", "net.npz", cwd=tmp_path)
+    assert "net.npz would replace what is read" in refused.stderr
+    assert (tmp_path / "net.npz").read_bytes() == weights
     pair, folder = (json.loads(run("evaluate", what, "--data", small_csv, "--json")) for what in ("net.json", "run"))
     assert pair["scores"]["single view, all"]["confusion"] == folder["scores"]["single view, all"]["confusion"]
     assert pair["model"] == folder["model"] == own["model"] == "mien-small-plain-trial"

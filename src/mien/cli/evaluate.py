@@ -158,6 +158,7 @@ def predict(
     need_other(output, data, model)
     need_writable(output)
     asked = predictor(model, checkpoint)
+    need_other(output, getattr(asked, "file", None))  # a saved pair's weights
     faces = load_faces(data, None, skip_bad)
     _need_split(faces, split)
     faces = faces.split(split)
