@@ -11,9 +11,12 @@ from mien.reading.images import open_image
 from mien.reading.timeline import draw_timeline, summarise
 
 
-def row(time_s: float, track: int | None = None, expression: str = "happy") -> dict[str, Any]:
+def row(
+    time_s: float, track: int | None = None, expression: str = "happy", uncertain: bool = False
+) -> dict[str, Any]:
     share = {f"p_{each}": 1.0 if each == expression else 0.0 for each in EXPRESSIONS}
-    return {"time_s": time_s, "track": track, "expression": expression if track else None, **share}
+    shown = {"expression": expression, "uncertain": uncertain} if track else {"expression": None, "uncertain": None}
+    return {"time_s": time_s, "track": track, **shown, **share}
 
 
 def script() -> list[dict[str, Any]]:
@@ -22,7 +25,7 @@ def script() -> list[dict[str, Any]]:
     for time_s in [*np.arange(0, 6, 0.1), *np.arange(6, 10, 0.5)]:
         seen = []
         if time_s < 8:
-            seen.append(row(time_s, 1, "happy" if time_s < 6 else "sad"))
+            seen.append(row(time_s, 1, "happy" if time_s < 6 else "sad", uncertain=time_s >= 4))
         if time_s >= 5:
             seen.append(row(time_s, 2, "neutral"))
         rows += seen
@@ -38,6 +41,7 @@ def test_seconds_and_shares_go_by_time_not_by_frames() -> None:
     assert one.shares[Expression.SAD] == pytest.approx(0.25)
     assert two.seen_s == pytest.approx(5)
     assert sum(two.shares.values()) == pytest.approx(1)
+    assert (one.uncertain, two.uncertain) == pytest.approx((0.5, 0))
 
 
 def test_text_from_a_csv_file_is_the_same() -> None:

@@ -142,7 +142,7 @@ def _seconds(text: str) -> float:
 
 
 def _summary_table(summaries: "list[TrackSummary]") -> Table:
-    table = plain_table("track", "first", "last", "seen", "expressions (share of the time seen)")
+    table = plain_table("track", "first", "last", "seen", "uncertain", "expressions (share of the time seen)")
     for each in summaries:
         shares = sorted(each.shares.items(), key=lambda item: -item[1])
         table.add_row(
@@ -150,10 +150,11 @@ def _summary_table(summaries: "list[TrackSummary]") -> Table:
             f"{each.first_s:.2f} s",
             f"{each.last_s:.2f} s",
             f"{each.seen_s:.2f} s",
+            f"{each.uncertain:.0%}",
             ", ".join(f"{expression} {share:.0%}" for expression, share in shares if share >= 0.005),
         )
-    for column in table.columns[1:4]:
+    for column in table.columns[1:5]:
         column.justify = "right"
     if not summaries:
-        table.add_row("-", "", "", "", Text("no face", style="dim"))
+        table.add_row("-", "", "", "", "", Text("no face", style="dim"))
     return table

@@ -32,6 +32,7 @@ class TrackSummary:
         first_s, last_s: Times of the first and last frame with it, in seconds.
         seen_s: Seconds in which it was seen.
         shares: Share of those for each expression, as shown; they sum to 1.
+        uncertain: Share of those in which the answer, whichever it was, was uncertain.
     """
 
     track: int
@@ -39,6 +40,7 @@ class TrackSummary:
     last_s: float
     seen_s: float
     shares: dict[Expression, float]
+    uncertain: float
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class _Sums:
     first_s: float
     last_s: float
     seen_s: float = 0.0
+    uncertain_s: float = 0.0
     by_expression: dict[str, float] = field(default_factory=dict)
 
 
@@ -66,6 +69,8 @@ def summarise(rows: Iterable[Row], every_s: float = 0.0) -> list[TrackSummary]:
         each = sums.setdefault(int(row["track"]), _Sums(time_s, time_s))
         each.last_s = time_s
         each.seen_s += length_s
+        if row["uncertain"] in (True, "True"):  # a CSV file gives text
+            each.uncertain_s += length_s
         each.by_expression[row["expression"]] = each.by_expression.get(row["expression"], 0.0) + length_s
     return [
         TrackSummary(
@@ -74,6 +79,7 @@ def summarise(rows: Iterable[Row], every_s: float = 0.0) -> list[TrackSummary]:
             last_s=each.last_s,
             seen_s=each.seen_s,
             shares={e: each.by_expression.get(str(e), 0.0) / each.seen_s for e in EXPRESSIONS},
+            uncertain=each.uncertain_s / each.seen_s,
         )
         for number, each in sorted(sums.items())
     ]
@@ -134,7 +140,8 @@ def draw_timeline(
     top = 2 * _MARGIN
     for each in longest:
         main = max(each.shares, key=each.shares.__getitem__)
-        text = f"#{each.track}   seen {each.seen_s:.1f} s, {each.shares[main]:.0%} {main}"
+        shown = f"{each.shares[main]:.0%} {main}, uncertain {each.uncertain:.0%}"
+        text = f"#{each.track}   seen {each.seen_s:.1f} s, {shown}"
         pen.text((left, top + _GAP / 2), text, font=small, fill=_INK, anchor="lm")
         strip = _strip(shares[each.track])
         canvas.paste(Image.fromarray(strip), (left, top + _GAP))
