@@ -290,7 +290,7 @@ def test_the_limit_is_an_argument() -> None:
     [
         ("missing.jpg", "No such file"),
         # a folder
-        ("", "Is a directory|Permission denied"),
+        ("", "it is a folder; read its images one by one, or with mien.label"),
         ("a\0b.jpg", "null byte"),
         ("n" * 300 + ".jpg", "too long|No such file"),
     ],

@@ -21,7 +21,7 @@ from mien.measuring.ferplus import most_voted
 from mien.measuring.findings import Finding
 from mien.measuring.predictions import read_predictions
 from mien.reading.faces import CenterFace
-from mien.reading.recognizer import load_model
+from mien.reading.recognizer import DEFAULT_MODEL, load_model
 
 CLEAN = ("twin", "conflict", "flat", "no-face")
 """The findings whose rows a clean data set leaves out by default: those that are facts rather than estimates."""
@@ -89,7 +89,7 @@ class Audit:
 def audit(
     faces: FaceSet,
     *,
-    model: str | PathLike[str] = "mien-small",
+    model: str | PathLike[str] = DEFAULT_MODEL,
     probabilities: str | PathLike[str] | None = None,
     quick: bool = False,
     report: Callable[[str], None] = lambda step: None,

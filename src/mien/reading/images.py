@@ -128,11 +128,15 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     if isinstance(source, bytes):
         return _read(BytesIO(source), "the data", max_pixels)
     if not isinstance(source, str | PathLike):
-        raise InputError(f"expected a path, bytes, a uint8 array or a PIL image, but got {type(source).__name__}")
+        raise InputError(
+            f"expected one image, as a path, bytes, a uint8 array or a PIL image, but got {type(source).__name__}"
+        )
     _need_no_address(str(source))
     try:
         mode = os.stat(source).st_mode  # asked first: to open a pipe is to wait for whoever writes to it
-        if not (S_ISREG(mode) or S_ISDIR(mode)):
+        if S_ISDIR(mode):
+            raise FileError(f"cannot read {source}: it is a folder; read its images one by one, or with mien.label")
+        if not S_ISREG(mode):
             raise FileError(f"cannot read {source}: expected a file, and a pipe or device is none; save it to one")
         with open(source, "rb") as file:
             return _read(file, str(source), max_pixels)

@@ -24,7 +24,7 @@ from typing import Any
 
 from mien.errors import Damaged, FileError, InputError, need_extra
 from mien.reading.faces import CenterFace
-from mien.reading.recognizer import load_model
+from mien.reading.recognizer import DEFAULT_MODEL, load_model
 from mien.reading.sources import Item, is_url, list_source
 from mien.reading.tables import as_text
 from mien.storage import write_whole
@@ -54,7 +54,7 @@ class LabelOptions:
         shard_size: Images that are labelled and written together, up to 100,000; 0: a 256th of all, 100 to 10,000.
     """
 
-    model: str = "mien-small"
+    model: str = DEFAULT_MODEL
     views: str = "single"
     side: int = 0
     min_score: float = 0.5
