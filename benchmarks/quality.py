@@ -243,8 +243,12 @@ def tables(results: dict[str, Any]) -> str:
                 else f"nowhere ({each['corruption']}); the limit is chosen" for each in found["sweeps"]
             ),
             *(f"{found['false'][split]['flagged']:.1%} of {found['false'][split]['n']:,}" for split in SPLITS),
-            f"{kept['answered']:.0%} of {found['n']:,}, {kept['right']:.0%} right", f"{raised_one['confidence']:.0%}",
-            f"{raised_one['answered']:.0%}, {raised_one['right']:.0%} right",
+            f"{kept['answered']:.0%} of {found['n']:,}, {kept['right']:.0%} right",
+            *(
+                (f"{raised_one['confidence']:.0%}", f"{raised_one['answered']:.0%}, {raised_one['right']:.0%} right")
+                if found["odds"] > 1
+                else ("no more", "-")
+            ),
         ])  # fmt: skip
         for each in found["sweeps"]:
             curves += [
