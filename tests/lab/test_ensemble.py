@@ -75,7 +75,8 @@ def test_members_may_be_named(other: Path, small_csv: Path, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     members = Recognizer(tmp_path / "both.onnx").card.scores["members"]
     assert [member["name"] for member in members] == [Recognizer(SHIPPED).name, Recognizer(other).name]
-    nested = CliRunner().invoke(app, [*asked[:1], str(tmp_path / "both.onnx"), *asked[2:-1], str(tmp_path / "more.onnx")])
+    again = ["export", str(tmp_path / "both.onnx"), *asked[2:-1], str(tmp_path / "more.onnx")]
+    nested = CliRunner().invoke(app, again)
     assert "both.onnx is an ensemble; take its members first" in str(nested.exception)
     assert not (tmp_path / "more.onnx").exists()
 
