@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Faces a second of our models, of fer's network, and of nets of the size that other packages use; in one run.
 
-    python benchmarks/infer.py [--fer-python PATH] [--model NAME_OR_FILE ...] [--rounds 3]
+    python benchmarks/infer.py [--fer-python PATH] [--model NAME_OR_FILE ...] [--rounds 3] [--out FILE.json]
 
 PATH is the Python of an environment of its own with fer 25.10.3 (see `peer_fer.py`). Its TFLite and its Keras network
 take 64 x 64 faces. Packages that learned from AffectNet, and those with masking networks, run an EfficientNet-B0 or a
 ResNet-34 at 224 x 224: here both have random weights, as only their time is asked. Everything is timed in a process of
 its own on one core and on two, round robin, classification alone: no detector, no image file. Prints medians over the
-rounds and writes benchmarks/results/infer.json. Compare the ratios.
+rounds and writes benchmarks/results/infer.json, or FILE.json. Compare the ratios, of one processor: results/infer.json
+is of one with AVX-512 and VNNI, results/infer-avx2.json of one without either.
 """
 
 import argparse
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--fer-python")
     parser.add_argument("--model", nargs="+", action="extend", default=[])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -123,7 +125,7 @@ def main() -> None:
     from mien.measuring.evaluation import markdown_table
     from mien.storage import write_whole
 
-    write_whole(RESULTS, lambda file: json.dump(results, file, indent=1))
+    write_whole(options.out, lambda file: json.dump(results, file, indent=1))
     first = {(r["threads"], r["batch"]): r["ms_a_face"] for r in results if r["name"] == results[0]["name"]}
     rows = []
     for name in dict.fromkeys(r["name"] for r in results):
