@@ -25,6 +25,8 @@ from mien.recipes import HELD_OUT, Recipe
 from mien.storage import need_file, parse_json
 
 Source = str | os.PathLike[str]
+"""A run folder, a saved pair, a model by file or name, or a table of answers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(Checked):
@@ -89,9 +91,7 @@ def by_kind(teachers: Sequence[Source]) -> tuple[list[Source], list[Source]]:
     return [teacher for teacher in teachers if teacher not in tables], tables
 
 
-def _check_known(
-    recipe: Recipe, teachers: Sequence[Source], start_from: Source | None
-) -> None:
+def _check_known(recipe: Recipe, teachers: Sequence[Source], start_from: Source | None) -> None:
     if bool(teachers) != bool(recipe.distil):
         raise InputError(
             f"recipe {recipe.name!r} gives teachers a weight of {recipe.distil:g} (distil), and {len(teachers)} came; "
