@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from conftest import EXAMPLES, refuse
-from mien.cli.program import app
+from mien.cli.program import app, main
 from mien.errors import Damaged
 from mien.reading.faces import CenterFace
-from mien.reading.recognizer import Recognizer
+from mien.reading.recognizer import Recognizer, model_files
 
 
 def mien(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,6 +29,37 @@ def mien(*arguments: object, cwd: Path | None = None, **environment: str) -> sub
         [sys.executable, "-m", "mien", *map(str, arguments)],
         capture_output=True, text=True, cwd=cwd, check=False, env=os.environ | environment,
     )
+
+
+class Here:
+    """The program in this process, which has what it imports: to start Python for each line takes seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capfd = monkeypatch, capfd
+
+    def __call__(self, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self.capfd.readouterr()
+        with self.monkeypatch.context() as changed:
+            changed.chdir(cwd)
+            changed.setattr(sys, "argv", ["mien", *map(str, arguments)])
+            changed.setattr(warnings, "showwarning", warnings.showwarning)
+            try:
+                main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+            finally:
+                for number, handler in handlers.items():
+                    if signal.getsignal(number) != handler:
+                        signal.signal(number, handler)
+        told = self.capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, code, told.out, told.err)
+
+
+@pytest.fixture
+def here(unchecked: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    return Here(monkeypatch, capfd)
 
 
 def test_read_prints_a_table(collins: Path, hopper: Path) -> None:
@@ -95,9 +128,23 @@ def test_a_large_photo_without_a_face_is_said_to_have_smaller_ones_perhaps(tmp_p
         Image.fromarray(np.full((200, width, 3), 128, np.uint8)).save(tmp_path / name)
     done = mien("read", tmp_path)
     assert done.stdout.count("no face") == 3
-    assert "no face in a large photo: small ones may be found with --size 4096" in done.stdout
+    assert "no face in large.png, which is large: small ones may be found with --size 4096" in done.stdout
     assert "--size" not in mien("read", tmp_path / "small.png").stdout
     assert "--size" not in mien("read", tmp_path, "--size", "2560").stdout
+    (tmp_path / "small.png").replace(tmp_path / "larger.png")
+    Image.fromarray(np.full((200, 1300, 3), 128, np.uint8)).save(tmp_path / "larger.png")
+    assert "no face in 2 large photos, large.png the first: small" in mien("read", tmp_path).stdout
+
+
+def test_names_in_capitals_end_alike(collins: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    model = shutil.copy(model_files()["mien-small"], tmp_path / "FER.ONNX")
+    done = mien("read", collins, "--model", model, "--csv", tmp_path / "A.CSV", "--parquet", tmp_path / "A.PARQUET")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "A.CSV", newline="", encoding="utf-8") as file:
+        assert [row["expression"] for row in csv.DictReader(file)] == ["happy"]
+    assert pq.read_table(tmp_path / "A.PARQUET")["expression"].to_pylist() == ["happy"]
 
 
 def test_annotated_copies_never_replace_the_photos(collins: Path, tmp_path: Path) -> None:
@@ -224,14 +271,14 @@ def test_drawing_into_a_folder_of_photos_can_be_done_again(collins: Path, tmp_pa
         (["train", "mien-small", "--data", "x.csv", "--out", "r", "--nodes", "2"], "2 nodes need a launcher"),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_mistakes_are_one_line(arguments: list[str], message: str, here: Here, tmp_path: Path) -> None:
     (tmp_path / "empty-folder").mkdir()
     (tmp_path / "file.mp4").write_bytes(b"no video")
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic")
     (tmp_path / "photo.jpg").write_bytes((EXAMPLES / "eileen-collins.jpg").read_bytes())
     (tmp_path / "faces" / "train" / "happy").mkdir(parents=True)
     Image.new("L", (48, 48), 90).save(tmp_path / "faces" / "train" / "happy" / "1.png")
-    done = mien(*arguments, cwd=tmp_path)
+    done = here(*arguments, cwd=tmp_path)
     assert done.returncode in {1, 2}
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -249,9 +296,11 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Pat
         ["data", "audit", "x.csv", "--out", "page", "--write-clean", "file/clean.csv"],
     ],
 )
-def test_a_place_that_cannot_be_written_to_is_told_before_any_work(arguments: list[str], tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_to_is_told_before_any_work(
+    arguments: list[str], here: Here, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
-    done = mien(*arguments, cwd=tmp_path)
+    done = here(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"mien: cannot write file/\S+: .*\n", done.stderr)
 
@@ -343,12 +392,13 @@ def test_what_is_told_to_do_next_after_a_share_was_held_out_works(
     assert (tmp_path / "mine.onnx").exists()
 
 
-def test_the_whole_line_as_the_readme_has_it(small_csv: Path, tmp_path: Path) -> None:
+def test_the_whole_line_as_the_readme_has_it(small_csv: Path, here: Here, tmp_path: Path) -> None:
     """Data in, a network trained, measured, exported, and used on a photo."""
     pytest.importorskip("torch")
 
     def run(*arguments: object) -> str:
-        done = mien(*arguments, cwd=tmp_path)
+        alone = arguments[0] in ("train", "read")
+        done = (mien if alone else here)(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

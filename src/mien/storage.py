@@ -3,9 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from errno import EISDIR
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from stat import S_ISREG
@@ -15,6 +16,9 @@ from uuid import uuid4
 
 from mien.errors import Damaged, FileError, InputError, MienError
 
+LOCK = ".lock"
+"""The file in a folder that runs are at work in, by which they keep each other out."""
+
 
 def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
     """Refuse a file's name before long work rather than after it.
@@ -22,7 +26,7 @@ def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
     Raises:
         InputError: It ends in none of the suffixes.
     """
-    if Path(path).suffix not in suffixes:
+    if Path(path).suffix.lower() not in suffixes:
         raise InputError(f"expected a file name that ends in {' or '.join(suffixes)}, but got {Path(path).name!r}")
 
 
@@ -141,3 +145,32 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second run out of the folder, which is made; the system lets go of it however this one ends.
+
+    It does so where there are POSIX locks.
+
+    Raises:
+        FileError: Another run is at work there, or nothing can be written or locked there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK, "wb")  # noqa: SIM115
+    except OSError as error:
+        raise FileError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with file:
+        if find_spec("fcntl"):
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FileError(f"another run is at work in {folder}; wait for it, or name another folder") from error
+            except OSError as error:
+                raise FileError(
+                    f"cannot lock {folder}: {error.strerror or error}; name a folder on a file system with locks"
+                ) from error
+        yield

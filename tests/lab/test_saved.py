@@ -130,6 +130,15 @@ def test_only_json_names_are_taken(pair: Path) -> None:
         save(pair.parent / "run", pair.parent / "fer.h5")
 
 
+def test_a_file_that_has_the_name_of_the_weights_stays(pair: Path) -> None:
+    mine = pair.with_name("mine.npz")
+    mine.write_bytes(b"not weights")
+    with pytest.raises(FileError, match=r"mine.npz is there already, and no mine.json that it belongs to"):
+        save(pair.parent / "run", mine.with_suffix(".json"))
+    assert mine.read_bytes() == b"not weights"
+    assert save(pair.parent / "run", pair)[0] == pair
+
+
 def test_recipes_that_differ_only_in_training_share_a_network(pair: Path) -> None:
     recipe = override(RECIPES["paul"], {"epochs": "1"})
     rewrite(pair, recipe=json.loads(recipe.to_json()))

@@ -37,10 +37,12 @@ from mien.lab.runs import Run
 from mien.lab.saved import save
 from mien.lab.starting import TrainOptions, check_start
 from mien.lab.training import train
+from mien.measuring.data import load
 from mien.measuring.evaluation import evaluate
 from mien.measuring.faceset import FaceSet
 from mien.measuring.predictions import write_predictions
-from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Stopping
+from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Stopping, override
+from mien.storage import locked
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +129,11 @@ def cli(*arguments: object) -> list[str]:
 
 def test_resume_after_a_kill_repeats_the_same_curve(small_csv: Path, tmp_path: Path) -> None:
     """Killed without warning after an epoch, the run ends with the history that it would have had."""
-    settings = ["--set", "batch=14", "--epochs", 5, "--ferplus", small_csv.with_name("fer2013new.csv")]
+    votes = small_csv.with_name("fer2013new.csv")
+    settings = ["--set", "batch=14", "--epochs", 5, "--ferplus", votes]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(
-        cli("train", "mien-small", "--data", small_csv, "--out", whole, *settings), check=True, capture_output=True
-    )
+    recipe, faces = override(RECIPES["mien-small"], {"batch": "14", "epochs": "5"}), load(small_csv, ferplus=votes)
+    train(recipe, faces, whole)
     begun = subprocess.Popen(
         cli("train", "mien-small", "--data", small_csv, "--out", broken, *settings),
         stdout=subprocess.PIPE,
@@ -143,11 +145,7 @@ def test_resume_after_a_kill_repeats_the_same_curve(small_csv: Path, tmp_path: P
     os.kill(begun.pid, signal.SIGKILL)
     begun.communicate()
     assert len((broken / "history.csv").read_text().splitlines()) < 6, "it was killed too late to show anything"
-    subprocess.run(
-        cli("train", "mien-small", "--data", small_csv, "--out", broken, *settings, "--resume"),
-        check=True,
-        capture_output=True,
-    )
+    train(recipe, faces, broken, resume=True)
     expected, came = Run(whole).history(), Run(broken).history()
     assert [row["epoch"] for row in came] == [1, 2, 3, 4, 5]
     for one, other in zip(expected, came, strict=True):
@@ -398,6 +396,18 @@ def test_a_run_is_resumed_with_its_precision(begun: Path, tmp_path: Path) -> Non
     run = Path(shutil.copytree(begun, tmp_path / "run"))
     with pytest.raises(InputError, match="begun with --precision 32; resume it with that"):
         train(Run(run).recipe, labelled(105, 35), run, resume=True, options=TrainOptions(precision="bf16-mixed"))
+
+
+def test_two_runs_are_not_at_work_in_one_folder(begun: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    run = Path(shutil.copytree(begun, tmp_path / "run"))
+    recipe, before = Run(run).recipe, (run / "history.csv").read_text()
+    with locked(run), pytest.raises(FileError, match=r"another run is at work in .*run; wait for it"):
+        train(recipe, labelled(105, 35), run, resume=True)
+    assert (run / "history.csv").read_text() == before
+    with locked(tmp_path / "new"):
+        pass
+    train(override(recipe, {"epochs": "1"}), labelled(105, 35), tmp_path / "new")  # what kept others out is no content
 
 
 def test_a_run_that_was_copied_keeps_its_best_epoch(begun: Path, tmp_path: Path) -> None:

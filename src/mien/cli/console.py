@@ -105,7 +105,7 @@ def predictor(model: str, checkpoint: str) -> Any:
         return Run(model, checkpoint)
     if checkpoint != "best":
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; {model} holds one network alone")
-    if Path(model).suffix == ".json":
+    if Path(model).suffix.lower() == ".json":
         need_lab("using an exported architecture")
         from mien.lab.saved import Saved
 

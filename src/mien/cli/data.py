@@ -41,7 +41,8 @@ def _need_apart(folder: Path | None, source: Path) -> None:
     if folder is not None and source.is_dir() and real_path(source).is_relative_to(real_path(folder)):
         raise InputError(f"{folder} holds the data set {source}, which would not be found in it any more; name another")
     ours = source.name == "images.npy" and all(source.with_name(f"{part}.npy").exists() for part in ("splits", "rows"))
-    if folder is not None and source.suffix == ".npy" and not ours and real_path(folder) == real_path(source).parent:
+    beside = folder is not None and real_path(folder) == real_path(source).parent
+    if beside and source.suffix.lower() == ".npy" and not ours:
         raise InputError(f"{folder} holds {source}, and would be read without it from then on; name another folder")
 
 

@@ -97,7 +97,8 @@ class _Told:
         self.as_json, self.names = as_json, names
         self.table = _faces_table()
         self.rows: list[Row] = []
-        self.count = self.failures = self.unseen = 0
+        self.count = self.failures = 0
+        self.unseen: list[str] = []  # large photos without a face
 
     def add(self, result: "Photo | Failure") -> None:
         from mien.reading.bulk import Failure
@@ -115,15 +116,18 @@ class _Told:
             sys.stdout.flush()
         else:
             source = Path(result.source)  # its name, where no other has it
-            self.unseen += int(not result.readings and max(result.width, result.height) > SEARCHED)
-            _add_faces(self.table, result, source.name if self.names[source.name] == 1 else result.source)
+            name = source.name if self.names[source.name] == 1 else result.source
+            if not result.readings and max(result.width, result.height) > SEARCHED:
+                self.unseen.append(name)
+            _add_faces(self.table, result, name)
 
     def print_table(self, *, hint: bool) -> None:
         """The table, where there is one; with a hint where faces may be too small to be seen."""
         if self.table.row_count:
             out.print(self.table)
         if self.unseen and hint:
-            photos = "a large photo" if self.unseen == 1 else f"{self.unseen:,} large photos"
+            first, more = printable(self.unseen[0]), len(self.unseen) - 1
+            photos = f"{first}, which is large" if not more else f"{len(self.unseen):,} large photos, {first} the first"
             out.print(Text(f"no face in {photos}: small ones may be found with --size 4096", style="dim"))
 
 

@@ -84,7 +84,7 @@ def export(
         NotFound, InputError, MissingExtra: As `calibration_rows`.
         ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
     """
-    trained = Saved(run) if Path(run).suffix == ".json" else Run(run, checkpoint)
+    trained = Saved(run) if Path(run).suffix.lower() == ".json" else Run(run, checkpoint)
     model = graph_of(trained.classifier)
     probe = probe_image()[None]
     card = Card(

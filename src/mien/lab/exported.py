@@ -72,7 +72,7 @@ def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"
     """
     if Path(source).is_dir():
         return Run(source)
-    return Saved(source) if Path(source).suffix == ".json" else Exported(source, faces)
+    return Saved(source) if Path(source).suffix.lower() == ".json" else Exported(source, faces)
 
 
 def check_trained(source: str | PathLike[str]) -> None:

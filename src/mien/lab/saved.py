@@ -84,12 +84,14 @@ def save_trained(trained: Predicting, out: str | PathLike[str], *, half: bool = 
 
     Raises:
         InputError: `out` does not end in .json.
-        FileError: A file cannot be written.
+        FileError: A file cannot be written, or another file has the weights' name.
     """
     path = Path(out)
     check_suffix(path, ".json")
     classifier = trained.classifier
     weights = path.with_suffix(".npz")
+    if weights.exists() and not path.exists():
+        raise FileError(f"{weights} is there already, and no {path.name} that it belongs to; choose another name")
     architecture = {
         "format": FORMAT,
         "notes": trained.notes,

@@ -22,7 +22,7 @@ from mien.lab.spread import Spread, places
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import KNOWN, share_known, sketch, without
 from mien.recipes import HELD_OUT, Recipe
-from mien.storage import need_file, parse_json
+from mien.storage import LOCK, need_file, parse_json
 
 Source = str | os.PathLike[str]
 """A run folder, a saved pair, a model by file or name, or a table of answers."""
@@ -117,12 +117,12 @@ def _check_known(recipe: Recipe, teachers: Sequence[Source], start_from: Source 
 
 
 def need_empty(out: Path) -> None:
-    """Refuse a run folder that holds something already.
+    """Refuse a run folder that holds something already; that a run was at work there is nothing.
 
     Raises:
         FileError: It does.
     """
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(each.name != LOCK for each in out.iterdir()):
         advice = ", or continue the run in it with --resume" if (out / "recipe.json").exists() else ""
         raise FileError(f"{out} is not empty; choose a new folder{advice}")
 

@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -52,7 +53,7 @@ from mien.measuring.faceset import FaceSet
 from mien.measuring.predictions import read_predictions
 from mien.measuring.sketch import joined, sketch
 from mien.recipes import Recipe
-from mien.storage import write_whole
+from mien.storage import locked, write_whole
 
 
 def _write_json(value: Any, file: Any) -> None:
@@ -112,7 +113,8 @@ def train(
         The run folder.
 
     Raises:
-        FileError: The folder cannot be one or holds something already, or there is nothing to resume.
+        FileError: The folder cannot be one or holds something already, or there is nothing to resume; or another run
+            is at work in it.
         NotFound: There is no such network, or the data lacks a split.
         InputError: The run that is resumed was made from another recipe, other data, teachers or weights; the devices,
             nodes or precision cannot be had, or cannot share the batch; teachers without `distil`, or `distil` without
@@ -161,22 +163,23 @@ def train(
     classifier = Classifier(recipe, [teacher.classifier for teacher in learned])
     if elder:
         begin_with(classifier, elder)
-    if is_first_process():  # only now: what is refused above leaves no folder
-        if resume:
-            check_same_run(out, record)
-            for left in out.rglob(".*.part"):  # by a run that was killed
-                left.unlink(missing_ok=True)
-        else:
-            need_empty(out)  # again: another run may have begun meanwhile
-        for name, value in record.items():
-            write_whole(out / f"{name}.json", partial(_write_json, value))
-        begin(spread)
-
-    _fit(trainer, classifier, data, watching, kept_checkpoint(out) if resume else None)
-    if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
-        torch.distributed.destroy_process_group()
-    if trainer.is_global_zero:
-        summarise(out, divided, options)
+    # Only now is there a folder: what is refused above leaves none.
+    with locked(out) if is_first_process() else nullcontext():
+        if is_first_process():
+            if resume:
+                check_same_run(out, record)
+                for left in out.rglob(".*.part"):  # by a run that was killed
+                    left.unlink(missing_ok=True)
+            else:
+                need_empty(out)  # again: another run may have begun, and ended, meanwhile
+            for name, value in record.items():
+                write_whole(out / f"{name}.json", partial(_write_json, value))
+            begin(spread)
+        _fit(trainer, classifier, data, watching, kept_checkpoint(out) if resume else None)
+        if torch.distributed.is_initialized():  # gloo may abort a process that ends with its group open
+            torch.distributed.destroy_process_group()
+        if trainer.is_global_zero:
+            summarise(out, divided, options)
     return out
 
 

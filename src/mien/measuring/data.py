@@ -70,7 +70,7 @@ def load(
     path = Path(path)
     files = [path] if ferplus is None else [path, Path(ferplus)]
     identity = store.identify(files)
-    if path.is_dir() or path.suffix == ".npy":
+    if path.is_dir() or path.suffix.lower() == ".npy":
         if ferplus is not None:
             raise InputError(f"FER+ votes belong to the rows of a csv, but {path} is none; leave them out")
         arrays = array_pairs(path)

@@ -67,7 +67,7 @@ def write_predictions(
         InputError: Another suffix.
     """
     check_suffix(path, *PREDICTIONS)
-    if Path(path).suffix == ".npz":
+    if Path(path).suffix.lower() == ".npz":
         return write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
 
     def rows(file: Any) -> None:

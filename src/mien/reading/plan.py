@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from mien.reading.faces import CenterFace
 from mien.reading.recognizer import DEFAULT_MODEL, load_model
 from mien.reading.sources import Item, is_url, list_source
 from mien.reading.tables import as_text
-from mien.storage import write_whole
+from mien.storage import locked, write_whole
 
 _LARGEST = 100_000  # a shard's rows are held in memory until it is written
 _GROUP = 16_384  # images of the plan that are held at once
@@ -182,7 +181,9 @@ def open_plan(source: str | os.PathLike[str], folder: str | os.PathLike[str], op
     items = list_source(source, column=options.column, skip=str(folder))
     items = chain([next(items)], items)  # what is wrong with the source is raised before a folder is made
     _read_manifest(folder)  # and what is wrong with the folder before it is written to
-    with _locked(folder):
+    with locked(folder):
+        for left in chain(folder.glob(".*.part"), folder.glob("rows/.*.part")):  # by a run that was killed
+            left.unlink(missing_ok=True)
         manifest = _read_manifest(folder)
         if manifest is None:
             manifest = _begin(folder, items, fixed, options.shard_size)
@@ -312,28 +313,3 @@ def _check_listing(folder: Path, begun: Manifest, now: _Listing, spelling: str) 
         f"{now.count:,} now{', others or of other sizes' if begun.images == now.count else ''}; label it "
         "into a new folder, or put it back as it was"
     )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second run out of the folder, which is made; the system lets go of it however this one ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "wb")  # noqa: SIM115
-    except OSError as error:
-        raise FileError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with file:
-        if find_spec("fcntl"):
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FileError(f"another run is at work in {folder}; wait for it, or name another folder") from error
-            except OSError as error:
-                raise FileError(
-                    f"cannot lock {folder}: {error.strerror or error}; name a folder on a file system with locks"
-                ) from error
-        for left in chain(folder.glob(".*.part"), folder.glob("rows/.*.part")):  # by a run that was killed
-            left.unlink(missing_ok=True)
-        yield

@@ -435,7 +435,7 @@ def load_model(
         return Recognizer(known[str(model)], views=views, threads=threads, providers=providers)
     if Path(model).is_dir():
         raise InputError(f"{model} is a folder; a run is exported first: mien export {model} --out FILE.onnx")
-    if Path(model).suffix != ".onnx":
+    if Path(model).suffix.lower() != ".onnx":
         raise NotFound.named("model", str(model), [*known, "(or the path of an .onnx file)"])
     return Recognizer(model, views=views, threads=threads, providers=providers)
 

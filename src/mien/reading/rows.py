@@ -62,7 +62,8 @@ class RowLog:
     ) -> None:
         check_rows(path)
         self.path = Path(path)
-        self.growing = self.path.with_name(self.path.name + ".jsonl") if self.path.suffix == ".parquet" else self.path
+        whole = self.path.suffix.lower() == ".parquet"  # a table that cannot grow
+        self.growing = self.path.with_name(self.path.name + ".jsonl") if whole else self.path
         self.columns = (*COLUMNS, *RAW, *(SHIFT if shift else ()))
         self._notes = self.path.with_name(self.path.name + ".resume")
         self._settings = json.loads(json.dumps(settings))
@@ -90,10 +91,10 @@ class RowLog:
         if self._file is None:
             self._open("wb", 0)
             self._notes.unlink(missing_ok=True)
-            self._append(",".join(self.columns) + "\n" if self.path.suffix == ".csv" else "")
+            self._append(",".join(self.columns) + "\n" if self.path.suffix.lower() == ".csv" else "")
             self.note(None)
         text = StringIO()
-        if self.growing.suffix == ".csv":
+        if self.growing.suffix.lower() == ".csv":
             csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         else:
             text.writelines(json.dumps(row) + "\n" for row in rows)
@@ -239,7 +240,7 @@ class RowLog:
 
 def _read(path: Path) -> Iterator[Row]:
     """The rows of a table, one after the other."""
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as table:
@@ -247,4 +248,4 @@ def _read(path: Path) -> Iterator[Row]:
                 yield from group.to_pylist()
         return
     with open(path, encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file) if path.suffix == ".csv" else map(parse_json, file)
+        yield from csv.DictReader(file) if path.suffix.lower() == ".csv" else map(parse_json, file)

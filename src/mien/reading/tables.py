@@ -129,7 +129,7 @@ def check_form(path: str | PathLike[str], *suffixes: str) -> None:
         MissingExtra: Parquet without pyarrow.
     """
     check_suffix(path, *(suffixes or (".csv", ".parquet")))
-    if Path(path).suffix == ".parquet":
+    if Path(path).suffix.lower() == ".parquet":
         need_extra("parquet", "writing Parquet", "pyarrow")
 
 
@@ -155,7 +155,7 @@ def write_table(
     """
     check_form(path)
     path = Path(path)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
 
         def write(file: Any) -> None:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
