@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from mien.errors import Damaged, FileError, InputError, MienError
@@ -148,10 +148,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, need: bool = True) -> Iterator[None]:
     """Keep a second run out of the folder, which is made; the system lets go of it however this one ends.
 
-    It does so where there are POSIX locks.
+    Args:
+        folder: What they would both write to.
+        need: Whether a file system without locks is refused. A system that knows no POSIX locks is not.
 
     Raises:
         FileError: Another run is at work there, or nothing can be written or locked there.
@@ -163,14 +165,19 @@ def locked(folder: Path) -> Iterator[None]:
         raise FileError(f"cannot write to {folder}: {error.strerror or error}") from error
     with file:
         if find_spec("fcntl"):
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FileError(f"another run is at work in {folder}; wait for it, or name another folder") from error
-            except OSError as error:
-                raise FileError(
-                    f"cannot lock {folder}: {error.strerror or error}; name a folder on a file system with locks"
-                ) from error
+            _lock(file, folder, need)
         yield
+
+
+def _lock(file: BinaryIO, folder: Path, need: bool) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FileError(f"another run is at work in {folder}; wait for it, or name another folder") from error
+    except OSError as error:
+        if need:
+            raise FileError(
+                f"cannot lock {folder}: {error.strerror or error}; name a folder on a file system with locks"
+            ) from error

@@ -163,8 +163,8 @@ def train(
     classifier = Classifier(recipe, [teacher.classifier for teacher in learned])
     if elder:
         begin_with(classifier, elder)
-    # Only now is there a folder: what is refused above leaves none.
-    with locked(out) if is_first_process() else nullcontext():
+    # Only now is there a folder: what is refused above leaves none. File systems of clusters may have no locks.
+    with locked(out, need=False) if is_first_process() else nullcontext():
         if is_first_process():
             if resume:
                 check_same_run(out, record)
