@@ -377,17 +377,17 @@ def test_doctor_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_told_to_do_next_after_a_share_was_held_out_works(
-    small_csv: Path, tmp_path: Path
+    small_csv: Path, here: Here, tmp_path: Path
 ) -> None:
     pytest.importorskip("torch")
     data = "--data", small_csv, "--ferplus", small_csv.with_name("fer2013new.csv")
     listed = "--quick", "--out", "report", "--write-clean", "clean.csv"
-    assert mien("data", "audit", small_csv, *listed, cwd=tmp_path).returncode == 0
+    assert here("data", "audit", small_csv, *listed, cwd=tmp_path).returncode == 0
     share = "--set", 'protocol.train=["Training","PublicTest"]', "--set", "protocol.select=0.2"
     trial = "--set", "votes=0", "--set", "drop_non_faces=false", "--set", "batch=14", "--epochs", "1"
-    said = mien("train", "mien-small", *data, "--exclude", "clean.csv", "--out", "my run", *share, *trial, cwd=tmp_path)
+    said = here("train", "mien-small", *data, "--exclude", "clean.csv", "--out", "my run", *share, *trial, cwd=tmp_path)
     following = said.stdout.splitlines()[-1].removeprefix("next: mien ").replace("FILE", "mine")
-    done = mien(*shlex.split(following), cwd=tmp_path)
+    done = here(*shlex.split(following), cwd=tmp_path)
     assert done.returncode == 0, said.stderr + done.stderr
     assert (tmp_path / "mine.onnx").exists()
 

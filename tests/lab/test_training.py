@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import TINY, labelled, quick, refuse
+import conftest
+from conftest import TINY, labelled, refuse
 
 torch = pytest.importorskip("torch")
 
@@ -43,6 +45,18 @@ from mien.measuring.faceset import FaceSet
 from mien.measuring.predictions import write_predictions
 from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Stopping, override
 from mien.storage import locked
+
+# Enough to learn the bars by; the recipe's own widths take half a second an epoch.
+WIDTHS = (16, 32, 64, 128)
+quick = partial(conftest.quick, network="tiny")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """A network of the same kind with a quarter of the work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny", partial(residual_net, WIDTHS, (1, 1, 1, 1), stem_stride=2))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -547,12 +561,12 @@ def test_a_table_of_answers_teaches(small_faces: FaceSet, tmp_path: Path) -> Non
     train(recipe, wrong, tmp_path / "student", teachers=[truth], resume=True)
 
 
-@pytest.mark.parametrize("network", ["mien-small", "deeper"])
+@pytest.mark.parametrize("network", ["tiny", "deeper"])
 def test_a_run_begins_with_the_weights_of_another(
     finished: Path, small_faces: FaceSet, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a learning rate of next to nothing the network still answers as the one that it began with."""
-    monkeypatch.setitem(NETWORKS, "deeper", partial(residual_net, (32, 64, 128, 256), (2, 2, 2, 2), stem_stride=2))
+    monkeypatch.setitem(NETWORKS, "deeper", partial(residual_net, WIDTHS, (2, 2, 2, 2), stem_stride=2))
     before = Run(finished)
     given, weights = save(finished, tmp_path / "given.json")
     recipe = dataclasses.replace(before.recipe, network=network, epochs=1, ema=0.0, optimizer=SGD(lr=1e-12))
@@ -569,5 +583,5 @@ def test_a_run_begins_with_the_weights_of_another(
 
 def test_weights_that_do_not_fit_are_refused_by_name(finished: Path, small_faces: FaceSet, tmp_path: Path) -> None:
     recipe = dataclasses.replace(Run(finished).recipe, network="resnet18")
-    with pytest.raises(InputError, match="network 'resnet18' cannot begin with the weights of 'mien-small'.*shallower"):
+    with pytest.raises(InputError, match="network 'resnet18' cannot begin with the weights of 'tiny'.*shallower"):
         train(recipe, small_faces, tmp_path / "run", start_from=finished)
