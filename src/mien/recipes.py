@@ -474,14 +474,6 @@ _ALL = (
         epochs=24,
         seed=50,
     ),
-    replace(
-        _STANDARD,
-        name="vgg-lean-standard",
-        network="vgg-lean-standard",
-        summary="a vgg-slim-standard with fewer channels, 41 million multiply-adds, and teachers",
-        optimizer=SGD(lr=0.04, weight_decay=5e-4),
-        seed=91,
-    ),
     Recipe(
         name="workshop",
         network="workshop",
@@ -531,7 +523,6 @@ SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "vgg-inner-standard": (1_757_863, 81_563_392),
     "vgg-slim": (1_323_639, 55_643_168),
     "vgg-slim-standard": (1_323_639, 55_643_168),
-    "vgg-lean-standard": (972_055, 40_782_144),
     "workshop": (2_787_015, 722_092_928),
     "alexnet": (41_462_727, 544_799_744),
     "paul": (9_014_727, 601_332_416),

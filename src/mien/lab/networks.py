@@ -263,7 +263,6 @@ _RESIDUAL = partial(residual_net, (32, 64, 128, 256), (1, 1, 1, 1), stem_stride=
 _RESNET18 = partial(residual_net, (64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1)
 _EIGHT = partial(vgg_net, ((32, 1), (64, 2), (128, 2), (256, 3)))
 _SLIM = partial(vgg_net, ((16, 1), (48, 2), (112, 2), (224, 3)), trim=4)
-_LEAN = partial(vgg_net, ((16, 1), (40, 2), (96, 2), (192, 3)), trim=4)
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": _RESIDUAL,
@@ -278,7 +277,6 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "vgg-inner-standard": partial(_EIGHT, trim=4, standardize=True),
     "vgg-slim": _SLIM,
     "vgg-slim-standard": partial(_SLIM, standardize=True),
-    "vgg-lean-standard": partial(_LEAN, standardize=True),
     "workshop": workshop,
     "alexnet": alexnet,
     "paul": paul,
