@@ -13,7 +13,8 @@ demo: $(VENV)/base.ok  ## Install the package and read the example photos.
 	$(BIN)/mien read examples/*.jpg --draw demo-out
 
 test: $(VENV)/lab.ok check fer2013  ## The whole test suite.
-	MIEN_FER2013="$${MIEN_FER2013:-$$(ls data/fer2013.csv 2>/dev/null)}" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	MIEN_FER2013="$${MIEN_FER2013:-$$(ls data/fer2013.csv 2>/dev/null)}" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+		--ignore tests/test_house.py  # which `check` has run
 
 check: $(VENV)/lab.ok  ## Style, types, and the plan of the house.
 	$(BIN)/ruff check

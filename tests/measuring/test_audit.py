@@ -353,17 +353,17 @@ from mien.measuring.data import load
 from mien.measuring.near import near_twins
 from mien.reading.recognizer import load_model
 faces = load(sys.argv[1], cache=False)
-part = faces.take(np.arange(0, len(faces), 4))
+part = faces.take(np.arange(0, len(faces), 6))
 print(json.dumps([astuple(pair) for pair in near_twins(part, load_model().path)]))
 """
 
 
 @pytest.fixture(scope="module")
 def looked(real: Any) -> tuple[FaceSet, list[Pair], Finding, Finding, Finding]:
-    """Every fourth row of the real csv with what a model, a detector and cleanlab find: pairs, and three findings."""
+    """Every sixth row of the real csv with what a model, a detector and cleanlab find: pairs, and three findings."""
     pytest.importorskip("sklearn")
     pytest.importorskip("cleanlab")
-    faces, model = real[3].take(np.arange(0, len(real[3]), 4)), load_model()
+    faces, model = real[3].take(np.arange(0, len(real[3]), 6)), load_model()
     # In a process of its own, where the types of arrays are not checked at each of 200,000 calls.
     command = [sys.executable, "-c", PAIRS, os.environ["MIEN_FER2013"]]
     pairs = [Pair(*each) for each in json.loads(subprocess.run(command, check=True, capture_output=True).stdout)]
@@ -428,7 +428,7 @@ def test_real_near_twins_look_alike_and_strangers_do_not(looked: Any) -> None:
 
 def test_real_faces_that_are_not_found(looked: Any, real: Any) -> None:
     faces, _, _, unseen, _ = looked
-    silent = [k for k, votes in enumerate(real[1][::4]) if not any(votes)]
+    silent = [k for k, votes in enumerate(real[1][::6]) if not any(votes)]
     detector, missed = CenterFace(side=128, min_score=0.1), []
     for k in silent:
         canvas = np.full((128, 128, 3), 128, np.uint8)
@@ -445,7 +445,7 @@ def test_real_doubtful_labels(looked: Any, real: Any) -> None:
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
     faces, *_, doubted = looked
-    rows, votes = (each[::4] for each in real[:2])
+    rows, votes = (each[::6] for each in real[:2])
     known = [k for k, row in enumerate(rows) if row["emotion"]]
     labels = np.array([int(rows[k]["emotion"]) for k in known])
     first: dict[str, int] = {}
