@@ -131,7 +131,7 @@ def test_a_large_photo_without_a_face_is_said_to_have_smaller_ones_perhaps(tmp_p
     assert "no face in large.png, which is large: small ones may be found with --size 4096" in done.stdout
     assert "--size" not in mien("read", tmp_path / "small.png").stdout
     assert "--size" not in mien("read", tmp_path, "--size", "2560").stdout
-    (tmp_path / "small.png").replace(tmp_path / "larger.png")
+    (tmp_path / "small.png").unlink()
     Image.fromarray(np.full((200, 1300, 3), 128, np.uint8)).save(tmp_path / "larger.png")
     assert "no face in 2 large photos, large.png the first: small" in mien("read", tmp_path).stdout
 
