@@ -20,13 +20,18 @@ LOCK = ".lock"
 """The file in a folder that runs are at work in, by which they keep each other out."""
 
 
+def suffix_of(path: str | PathLike[str]) -> str:
+    """What a file's name ends in, in small letters, by which its form is told: ".csv" of DATA.CSV."""
+    return Path(path).suffix.lower()
+
+
 def check_suffix(path: str | PathLike[str], *suffixes: str) -> None:
     """Refuse a file's name before long work rather than after it.
 
     Raises:
         InputError: It ends in none of the suffixes.
     """
-    if Path(path).suffix.lower() not in suffixes:
+    if suffix_of(path) not in suffixes:
         raise InputError(f"expected a file name that ends in {' or '.join(suffixes)}, but got {Path(path).name!r}")
 
 

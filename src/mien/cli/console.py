@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mien.errors import InputError, NotFound, need_extra
-from mien.storage import real_path
+from mien.storage import real_path, suffix_of
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -105,7 +105,7 @@ def predictor(model: str, checkpoint: str) -> Any:
         return Run(model, checkpoint)
     if checkpoint != "best":
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; {model} holds one network alone")
-    if Path(model).suffix.lower() == ".json":
+    if suffix_of(model) == ".json":
         need_lab("using an exported architecture")
         from mien.lab.saved import Saved
 

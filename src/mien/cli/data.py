@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from mien.cli.console import FerPlus, SkipBad, err, load_faces, need_outside, out, plain_table, printable
-from mien.storage import real_path
+from mien.storage import real_path, suffix_of
 
 
 def data_import(
@@ -42,7 +42,7 @@ def _need_apart(folder: Path | None, source: Path) -> None:
         raise InputError(f"{folder} holds the data set {source}, which would not be found in it any more; name another")
     ours = source.name == "images.npy" and all(source.with_name(f"{part}.npy").exists() for part in ("splits", "rows"))
     beside = folder is not None and real_path(folder) == real_path(source).parent
-    if beside and source.suffix.lower() == ".npy" and not ours:
+    if beside and suffix_of(source) == ".npy" and not ours:
         raise InputError(f"{folder} holds {source}, and would be read without it from then on; name another folder")
 
 

@@ -63,7 +63,7 @@ def evaluate(
     from mien.measuring.evaluation import evaluate as measure
     from mien.measuring.evaluation import evaluate_predictions, near_in_training, trained_by
     from mien.measuring.plots import need_plots
-    from mien.storage import need_writable
+    from mien.storage import need_writable, suffix_of
 
     need_outside(plots, data)
     need_writable(plots and plots / ("robustness.png" if corrupt else "confusion.png"))
@@ -75,7 +75,7 @@ def evaluate(
         raise InputError("--corrupt scores all rows; leave out --near-twins")
     if near_twins:
         need_extra("audit", "looking for near twins", "sklearn")
-    table = Path(model).suffix.lower() == ".csv"
+    table = suffix_of(model) == ".csv"
     if table and corrupt:
         raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")
     if table and checkpoint != "best":

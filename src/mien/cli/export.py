@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mien.cli.console import Checkpoint, Exclude, FerPlus, SkipBad, fail, load_faces, need_lab, out
 from mien.errors import InputError, need_extra
+from mien.storage import suffix_of
 
 if TYPE_CHECKING:
     from mien.measuring.faceset import FaceSet
@@ -124,24 +125,24 @@ def _tell_few(path: Path) -> None:
 
 
 def _check_sources(sources: list[Path], form: Form, checkpoint: str, mean: Mean) -> None:
-    files = [source for source in sources if source.suffix.lower() in (".onnx", ".json")]
+    files = [source for source in sources if suffix_of(source) in (".onnx", ".json")]
     if files and checkpoint != "best":
         raise InputError(f"--checkpoint {checkpoint} is for a run folder; {files[0]} holds one network alone")
     if len(sources) > 1:
         if form is not Form.ONNX:
             raise InputError(f"an ensemble is made of exported .onnx files, as --form onnx, not {form}")
-        if pairs := [source for source in sources if source.suffix.lower() == ".json"]:
+        if pairs := [source for source in sources if suffix_of(source) == ".json"]:
             raise InputError(f"an ensemble is made of .onnx files, but {pairs[0]} is a saved pair; export it first")
         if runs := [source for source in sources if source.is_dir()]:
             raise InputError(f"an ensemble is made of .onnx files, but {runs[0]} is a run folder; export it first")
     elif mean is Mean.WEIGHTS:
         raise InputError("--mean weights is of several models; name two or more .onnx files")
-    elif sources[0].suffix.lower() == ".onnx" and form is not Form.INT8:
+    elif suffix_of(sources[0]) == ".onnx" and form is not Form.INT8:
         raise InputError(
             f"{sources[0]} is exported already: --form int8 writes it in 8 bits, several .onnx files make an "
             "ensemble, and everything else starts from a run folder or a saved pair"
         )
-    elif sources[0].suffix.lower() == ".json" and form is Form.PAIR:
+    elif suffix_of(sources[0]) == ".json" and form is Form.PAIR:
         raise InputError(f"{sources[0]} is such a pair already; --form onnx or int8 makes a model of it")
 
 
@@ -178,7 +179,7 @@ def _write_onnx(
     _without_remarks()
     if faces is None or form is Form.ONNX:
         return write(source, output, faces=faces, checkpoint=checkpoint, name=name, new=new)
-    if source.suffix.lower() == ".onnx":
+    if suffix_of(source) == ".onnx":
         return quantize(source, output, faces, name=name, new=new)
     with TemporaryDirectory() as folder:
         plain = write(source, Path(folder) / "plain.onnx", checkpoint=checkpoint, name=name)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mien.cli.console import Json, MinScore, Model, Size, Views, fail, out, plain_table, printable, progress
 from mien.errors import FileError
-from mien.storage import real_path
+from mien.storage import real_path, suffix_of
 
 if TYPE_CHECKING:
     from mien.reading.bulk import Failure
@@ -145,7 +145,7 @@ def _draw(photo: "Photo", image: Any, recognizer: "Recognizer", free: Callable[[
     from mien.reading.images import save_image
 
     source = Path(photo.source)
-    suffix = source.suffix.lower() if source.suffix.lower() in {".jpg", ".jpeg", ".png"} else ".png"
+    suffix = suffix_of(source) if suffix_of(source) in {".jpg", ".jpeg", ".png"} else ".png"
     save_image(free(f"{source.stem}{suffix}"), draw(image, photo.readings))
 
 

@@ -32,7 +32,7 @@ from mien.measuring.robustness import KEPT_ACCURACY
 from mien.measuring.sketch import KNOWN, share_known
 from mien.reading.recognizer import SIDE, VIEWS, Card, Recognizer, probe_image
 from mien.recipes import HELD_OUT, Recipe
-from mien.storage import write_whole
+from mien.storage import suffix_of, write_whole
 
 PARITY = 1e-4  # largest difference of a logit between torch and ONNX Runtime
 FEWEST = 10  # new pictures to fit on: two in each fifth, by which calibration is fitted on the others
@@ -84,7 +84,7 @@ def export(
         NotFound, InputError, MissingExtra: As `calibration_rows`.
         ParityError: ONNX Runtime's logits differ from torch's by more than 1e-4.
     """
-    trained = Saved(run) if Path(run).suffix.lower() == ".json" else Run(run, checkpoint)
+    trained = Saved(run) if suffix_of(run) == ".json" else Run(run, checkpoint)
     model = graph_of(trained.classifier)
     probe = probe_image()[None]
     card = Card(

@@ -23,6 +23,7 @@ from mien.lab.saved import Saved
 from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import load_model, model_files
 from mien.recipes import Recipe
+from mien.storage import suffix_of
 
 FACES = 1024  # that tell the norms their statistics: each is the mean of thousands of places in every one of them
 
@@ -72,7 +73,7 @@ def open_trained(source: str | PathLike[str], faces: UInt8[np.ndarray, "N 48 48"
     """
     if Path(source).is_dir():
         return Run(source)
-    return Saved(source) if Path(source).suffix.lower() == ".json" else Exported(source, faces)
+    return Saved(source) if suffix_of(source) == ".json" else Exported(source, faces)
 
 
 def check_trained(source: str | PathLike[str]) -> None:

@@ -22,7 +22,7 @@ from mien.lab.spread import Spread, places
 from mien.measuring.faceset import FaceSet
 from mien.measuring.sketch import KNOWN, share_known, sketch, without
 from mien.recipes import HELD_OUT, Recipe
-from mien.storage import LOCK, need_file, parse_json
+from mien.storage import LOCK, need_file, parse_json, suffix_of
 
 Source = str | os.PathLike[str]
 """A run folder, a saved pair, a model by file or name, or a table of answers."""
@@ -87,7 +87,7 @@ def check_start(
 
 def by_kind(teachers: Sequence[Source]) -> tuple[list[Source], list[Source]]:
     """Those that are trained networks, and those that are tables of answers (.csv)."""
-    tables = [teacher for teacher in teachers if Path(teacher).suffix.lower() == ".csv"]
+    tables = [teacher for teacher in teachers if suffix_of(teacher) == ".csv"]
     return [teacher for teacher in teachers if teacher not in tables], tables
 
 

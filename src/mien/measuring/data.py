@@ -24,7 +24,7 @@ from mien.measuring.fer_csv import SIDE, SPLIT_WORDS, SPLITS, read_faces, read_v
 from mien.measuring.ferplus import most_voted
 from mien.measuring.npy import array_pairs, read_arrays
 from mien.reading.images import FORMATS, UNREAD, grey, open_image, resize
-from mien.storage import need_file
+from mien.storage import need_file, suffix_of
 
 _LARGEST_AREA = 16_000_000  # pixels of a picture in a folder: one is decoded by each thread, and all are faces
 _LARGEST_PICTURE = 100_000_000  # bytes
@@ -70,7 +70,7 @@ def load(
     path = Path(path)
     files = [path] if ferplus is None else [path, Path(ferplus)]
     identity = store.identify(files)
-    if path.is_dir() or path.suffix.lower() == ".npy":
+    if path.is_dir() or suffix_of(path) == ".npy":
         if ferplus is not None:
             raise InputError(f"FER+ votes belong to the rows of a csv, but {path} is none; leave them out")
         arrays = array_pairs(path)
@@ -194,7 +194,7 @@ def _pictures(root: Path) -> list[Path]:
             inside[:] = [name for name in inside if not name.startswith(".")]
             files += [Path(folder, name) for name in names]
     visible = (file for file in files if not file.name.startswith("."))
-    pictures = sorted(file for file in visible if file.suffix.lower() in (*FORMATS, *UNREAD))
+    pictures = sorted(file for file in visible if suffix_of(file) in (*FORMATS, *UNREAD))
     if not pictures:
         raise FileError(
             f"there is no data set in {root}: expected images in folders named after expressions, "

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mien.errors import Damaged, FileError
 from mien.expressions import Expression
 from mien.measuring.faceset import FaceSet
-from mien.storage import check_suffix, need_file, write_whole
+from mien.storage import check_suffix, need_file, suffix_of, write_whole
 
 PREDICTIONS = (".csv", ".npz")
 """Suffixes of the files that `write_predictions` writes."""
@@ -67,7 +67,7 @@ def write_predictions(
         InputError: Another suffix.
     """
     check_suffix(path, *PREDICTIONS)
-    if Path(path).suffix.lower() == ".npz":
+    if suffix_of(path) == ".npz":
         return write_whole(path, lambda file: np.savez(file, row=faces.rows, probabilities=probabilities), binary=True)
 
     def rows(file: Any) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from mien.errors import FileError, InputError
 from mien.reading.video import need_av, open_container
-from mien.storage import need_other, need_writable
+from mien.storage import need_other, need_writable, suffix_of
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv")
 """Suffixes of the clips that are written."""
@@ -39,7 +39,7 @@ def check_clip(path: str | PathLike[str], source: str | None = None) -> None:
         FileError: It cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in CLIPS:
+    if suffix_of(path) not in CLIPS:
         raise InputError(f"clips are written as {', '.join(CLIPS)}, but the file is {path.name!r}")
     need_other(path, source)
     need_writable(path)
@@ -69,7 +69,7 @@ class ClipWriter:
         self._size = size[0] // 2 * 2, size[1] // 2 * 2
         self._times: list[float] = []  # of the first frame, the one before the last, the last
         parts = {"movflags": "hybrid_fragmented+frag_keyframe", "flush_packets": "1"}
-        options = parts if self.path.suffix.lower() != ".mkv" else {}
+        options = parts if suffix_of(self.path) != ".mkv" else {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(f"file:{self.path}", "w", options=options)
@@ -85,7 +85,7 @@ class ClipWriter:
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
         sound = open_container(source) if source else None
         try:
-            self._sound = _Sound(sound, self._container, _SOUND[self.path.suffix.lower()]) if sound else None
+            self._sound = _Sound(sound, self._container, _SOUND[suffix_of(self.path)]) if sound else None
             self._container.start_encoding()
         except (OSError, ValueError, av.FFmpegError) as error:  # ValueError: PyAV knows that it cannot be
             raise self._failed(error) from error

@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mien.errors import Damaged, FileError, InputError, MienError, NotAnImage, TooManyPixels
-from mien.storage import real_path, write_whole
+from mien.storage import real_path, suffix_of, write_whole
 
 ImageSource = str | PathLike[str] | bytes | np.ndarray | Image.Image
 
@@ -184,7 +184,7 @@ def _opened(file: BufferedReader | BytesIO, name: str, max_pixels: int) -> Image
         what = "is no image of a known format, or its head is damaged" if file.read(1) else "is empty"
         known = ", ".join(dict.fromkeys(FORMATS.values()))
         advice = "; videos are read by mien watch" if (guess_type(name)[0] or "").startswith("video/") else ""
-        advice = "; save HEIC photos as JPEG first" if Path(name).suffix.lower() in UNREAD else advice
+        advice = "; save HEIC photos as JPEG first" if suffix_of(name) in UNREAD else advice
         raise NotAnImage(f"{name} {what}; expected one of {known}{advice}") from error
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, MOST_PIXELS)
@@ -414,7 +414,7 @@ def _images_inside(
         for link in sorted(links):
             refuse(f"{link} is a link to a folder, which is not followed; name that folder itself")
         visible = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in visible if path.suffix.lower() in (*FORMATS, *UNREAD)]
+        found += [path for path in visible if suffix_of(path) in (*FORMATS, *UNREAD)]
     return sorted(found)
 
 

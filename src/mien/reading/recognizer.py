@@ -23,7 +23,7 @@ from mien.reading.faces import CenterFace, Face, FaceDetector, crop, share_outsi
 from mien.reading.graphs import MAX_BYTES, check_graph
 from mien.reading.images import ImageSource, open_image
 from mien.reading.runtime import CPU, open_session
-from mien.storage import need_file, parse_json
+from mien.storage import need_file, parse_json, suffix_of
 
 FORMAT = "mien-2"
 """Value of the metadata key `format`; another value means a file that this version does not know."""
@@ -435,7 +435,7 @@ def load_model(
         return Recognizer(known[str(model)], views=views, threads=threads, providers=providers)
     if Path(model).is_dir():
         raise InputError(f"{model} is a folder; a run is exported first: mien export {model} --out FILE.onnx")
-    if Path(model).suffix.lower() != ".onnx":
+    if suffix_of(model) != ".onnx":
         raise NotFound.named("model", str(model), [*known, "(or the path of an .onnx file)"])
     return Recognizer(model, views=views, threads=threads, providers=providers)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mien.errors import Damaged, FileError, InputError
 from mien.reading.tables import COLUMNS, RAW, SHIFT, Row, as_text, check_form, write_table
-from mien.storage import need_file, need_writable, parse_json, write_whole
+from mien.storage import need_file, need_writable, parse_json, suffix_of, write_whole
 
 FORMS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the tables of a video."""
@@ -62,8 +62,7 @@ class RowLog:
     ) -> None:
         check_rows(path)
         self.path = Path(path)
-        whole = self.path.suffix.lower() == ".parquet"  # a table that cannot grow
-        self.growing = self.path.with_name(self.path.name + ".jsonl") if whole else self.path
+        self.growing = self.path.with_name(self.path.name + ".jsonl") if suffix_of(path) == ".parquet" else self.path
         self.columns = (*COLUMNS, *RAW, *(SHIFT if shift else ()))
         self._notes = self.path.with_name(self.path.name + ".resume")
         self._settings = json.loads(json.dumps(settings))
@@ -91,10 +90,10 @@ class RowLog:
         if self._file is None:
             self._open("wb", 0)
             self._notes.unlink(missing_ok=True)
-            self._append(",".join(self.columns) + "\n" if self.path.suffix.lower() == ".csv" else "")
+            self._append(",".join(self.columns) + "\n" if suffix_of(self.path) == ".csv" else "")
             self.note(None)
         text = StringIO()
-        if self.growing.suffix.lower() == ".csv":
+        if suffix_of(self.growing) == ".csv":
             csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         else:
             text.writelines(json.dumps(row) + "\n" for row in rows)
@@ -240,7 +239,7 @@ class RowLog:
 
 def _read(path: Path) -> Iterator[Row]:
     """The rows of a table, one after the other."""
-    if path.suffix.lower() == ".parquet":
+    if suffix_of(path) == ".parquet":
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as table:
@@ -248,4 +247,4 @@ def _read(path: Path) -> Iterator[Row]:
                 yield from group.to_pylist()
         return
     with open(path, encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file) if path.suffix.lower() == ".csv" else map(parse_json, file)
+        yield from csv.DictReader(file) if suffix_of(path) == ".csv" else map(parse_json, file)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from mien.errors import Damaged, FileError, InputError, MienError, MissingExtra, need_extra
 from mien.reading.images import FORMATS, UNREAD
-from mien.storage import need_file
+from mien.storage import need_file, suffix_of
 
 ARCHIVE, TABLE, LISTS = ".tar", ".parquet", (".txt", ".lst", ".list")
 """Suffixes of what holds many images: an archive, a Parquet table, a list of names."""
@@ -91,7 +91,7 @@ def list_source(source: str, *, column: str = "", skip: str = "") -> Iterator[It
     elif not _asked(source, fs.exists, root) and glob.has_magic(source):
         found = _matches(source, column, skip)
         nothing = f"no file matches {source}; a pattern stands for files, and ** for folders of any depth"
-    elif _suffix(source) in LISTS:
+    elif suffix_of(source) in LISTS:
         found = _listed(source, column)
         nothing = f"{source} is empty; expected a path or URL a line"
     else:
@@ -114,7 +114,7 @@ def read_items(items: Iterable[Item], column: str) -> Iterator[tuple[Item, str |
     # Rows of a table that follow each other are read together.
     for (path, _), group in groupby(enumerate(items), key=lambda pair: (pair[1].path, (pair[1].offset or 0) - pair[0])):
         members = [item for _, item in group]
-        if _suffix(path) == TABLE and members[0].problem is None:
+        if suffix_of(path) == TABLE and members[0].problem is None:
             yield from zip(members, _rows(path, column, members[0].offset or 0, len(members)), strict=True)
         else:
             yield from ((item, item.path if item.problem is None else Damaged(item.problem)) for item in members)
@@ -145,10 +145,6 @@ def _plain(source: str) -> str:
 def is_url(source: str) -> bool:
     """Whether a source is no path of this machine."""
     return "://" in source
-
-
-def _suffix(path: str) -> str:
-    return Path(path).suffix.lower()
 
 
 def _filesystem(path: str) -> tuple[Any, str]:
@@ -200,9 +196,9 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
 
 def _images_of(path: str, size: int | None, column: str) -> Iterator[Item]:
     """One file's images."""
-    if _suffix(path) == ARCHIVE:
+    if suffix_of(path) == ARCHIVE:
         yield from _members(path)
-    elif _suffix(path) == TABLE:
+    elif suffix_of(path) == TABLE:
         yield from _numbered(path, column)
     elif _PACKED.search(path.lower()):
         raise InputError(f"{path} is compressed, so no image in it can be read alone; unpack it to a plain .tar first")
@@ -246,7 +242,7 @@ def _images_inside(folder: str, column: str, skip: str) -> Iterator[Item]:
     for path, info in _walk(folder, None, skip):
         if isinstance(info, MienError):
             yield Item(path, problem=str(info))
-        elif _suffix(path) in {*FORMATS, *UNREAD, ARCHIVE, TABLE} or _PACKED.search(path.lower()):
+        elif suffix_of(path) in {*FORMATS, *UNREAD, ARCHIVE, TABLE} or _PACKED.search(path.lower()):
             yield from _kept(path, info["size"], column)
 
 
@@ -304,7 +300,7 @@ def _members(path: str) -> Iterator[Item]:
             try:
                 for member in _heads(archive, file):
                     hidden = any(part.startswith(".") for part in member.name.split("/") if part not in {".", ".."})
-                    if hidden or _suffix(member.name) not in (*FORMATS, *UNREAD):
+                    if hidden or suffix_of(member.name) not in (*FORMATS, *UNREAD):
                         continue
                     if member.isreg():
                         yield Item(path, f"/{member.name}", member.offset_data, member.size)

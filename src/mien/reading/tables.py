@@ -12,7 +12,7 @@ from mien.errors import need_extra
 from mien.expressions import EXPRESSIONS, Expression
 from mien.reading.recognizer import Reading
 from mien.reading.tracks import TrackedReading
-from mien.storage import check_suffix, write_whole
+from mien.storage import check_suffix, suffix_of, write_whole
 
 COLUMNS = (
     *("source", "frame", "time_s", "track", "x", "y", "w", "h", "score"),
@@ -129,7 +129,7 @@ def check_form(path: str | PathLike[str], *suffixes: str) -> None:
         MissingExtra: Parquet without pyarrow.
     """
     check_suffix(path, *(suffixes or (".csv", ".parquet")))
-    if Path(path).suffix.lower() == ".parquet":
+    if suffix_of(path) == ".parquet":
         need_extra("parquet", "writing Parquet", "pyarrow")
 
 
@@ -155,7 +155,7 @@ def write_table(
     """
     check_form(path)
     path = Path(path)
-    if path.suffix.lower() == ".csv":
+    if suffix_of(path) == ".csv":
 
         def write(file: Any) -> None:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
