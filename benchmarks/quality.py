@@ -24,8 +24,9 @@ import numpy as np
 from mien.measuring import metrics
 from mien.measuring.corruptions import CORRUPTIONS, corrupt
 from mien.measuring.data import load
-from mien.measuring.evaluation import markdown_table, near_in_training, new_pictures
+from mien.measuring.evaluation import markdown_table, new_pictures
 from mien.measuring.faceset import FaceSet
+from mien.measuring.near import near_in_training
 from mien.measuring.robustness import KEPT_ACCURACY
 from mien.reading.faces import CenterFace, crop, share_outside
 from mien.reading.quality import FLAGS, measure

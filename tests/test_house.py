@@ -55,7 +55,7 @@ FLOORS = {
     "measuring.robustness": 6,
     "measuring.plots": 7,
     "measuring.exclusion": 4,
-    "measuring.near": 4,
+    "measuring.near": 5,
     "measuring.noise": 5,
     "measuring.findings": 6,
     "measuring.audit": 7,

@@ -22,7 +22,7 @@ from mien.measuring.audit import Audit, audit
 from mien.measuring.data import load
 from mien.measuring.faceset import FaceSet
 from mien.measuring.findings import Finding
-from mien.measuring.near import Pair, near_twins
+from mien.measuring.near import Pair, near_in_training, near_twins
 from mien.measuring.predictions import write_predictions
 from mien.reading.faces import CenterFace, crop
 from mien.reading.images import open_image
@@ -424,6 +424,20 @@ def test_real_near_twins_look_alike_and_strangers_do_not(looked: Any) -> None:
     strangers = [alike(*random.choice(len(faces), 2, replace=False), False) for _ in range(100)]
     assert np.median(twins) > 0.95
     assert np.quantile(twins, 0.05) > np.quantile(strangers, 0.95)
+
+
+def test_real_near_twins_are_those_of_the_list(looked: Any, real: Any) -> None:
+    """Which is fixed, where a search follows the default network: of every sixth row it finds hardly any other."""
+    faces, pairs, *_ = looked
+    known = set(faces.rows[faces.splits == "Training"].tolist())
+    for split, count in (("PublicTest", 847), ("PrivateTest", 836)):
+        near = set(near_in_training(real[3], split).tolist())
+        assert len(near) == count
+        own = set(faces.rows[faces.splits == split].tolist())
+        both = [set(faces.rows[[pair.first, pair.second]].tolist()) for pair in pairs]
+        found = set().union(*(pair & own for pair in both if pair & own and pair & known))
+        assert len(found) > 10
+        assert len(found & near) >= 0.95 * len(found)
 
 
 def test_real_faces_that_are_not_found(looked: Any, real: Any) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from mien.errors import Damaged, FileError, InputError, NotFound
 from mien.expressions import FERPLUS, FERPLUS_TO_LABEL
-from mien.measuring import evaluation
-from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, near_in_training, predict
+from mien.measuring import near as pictures
+from mien.measuring.evaluation import Scores, evaluate, evaluate_predictions, predict
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import Pair
+from mien.measuring.near import Pair, near_in_training
 from mien.measuring.predictions import write_predictions
 from mien.measuring.sketch import sketch
 from mien.recipes import RECIPES, Protocol
@@ -76,7 +76,7 @@ def test_near_twins_are_left_out_where_that_is_asked(small_faces: FaceSet, monke
     exact = small_faces.take(np.arange(98, 112)).twins_in(small_faces, "Training")
     assert exact[0]
     assert not exact[12:14].any()
-    monkeypatch.setattr(evaluation, "near_twins", pairs)
+    monkeypatch.setattr(pictures, "near_twins", pairs)
     near = near_in_training(small_faces, "PublicTest")
     assert near.tolist() == [small_faces.rows[110]]
     report = evaluate(Bars(), small_faces, "PublicTest", views="single", near=near)

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -6,8 +8,10 @@ import pytest
 
 from conftest import EXAMPLES
 from mien.errors import Damaged
+from mien.measuring import near
 from mien.measuring.faceset import FaceSet
-from mien.measuring.near import correlation, detail, features, near_twins
+from mien.measuring.near import correlation, detail, features, list_key, listed, near_in_training, near_twins
+from mien.measuring.sketch import checksum
 from mien.reading.recognizer import model_files
 
 MODEL = model_files()["mien-small"]
@@ -72,3 +76,21 @@ def test_a_model_without_a_dense_layer_is_refused(tmp_path: Path) -> None:
     path.write_bytes(helper.make_model(graph).SerializeToString())
     with pytest.raises(Damaged, match="no dense layer"):
         features(np.zeros((1, 48, 48), np.uint8), path)
+
+
+def test_a_listed_set_is_not_searched_in_whatever_order_and_form(
+    small_faces: FaceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = tmp_path / "lists.json"
+    lists.write_text(json.dumps({list_key(small_faces, "PublicTest"): [checksum(small_faces.images[110])]}))
+    monkeypatch.setattr(near, "LISTS", lists)
+    monkeypatch.setattr(near, "near_twins", lambda *_: pytest.fail("the search began"))
+    assert near_in_training(small_faces, "PublicTest").tolist() == [110]
+    turned = small_faces.take(np.arange(139, -1, -1))
+    turned = replace(turned, rows=np.arange(140), checksum="1" * 64, votes=None)
+    assert near_in_training(turned, "PublicTest").tolist() == [139 - 110]
+    brighter = small_faces.images.copy()
+    brighter[3, 0, 0] += 1
+    for other in (replace(small_faces, images=brighter), small_faces.take(np.arange(1, 140))):
+        assert listed(other, "PublicTest") is None
+    assert listed(small_faces, "PrivateTest") is None

@@ -23,7 +23,7 @@ from mien.cli.console import (
     predictor,
     printable,
 )
-from mien.errors import InputError, NotFound, need_extra
+from mien.errors import InputError, NotFound
 from mien.expressions import Labels
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
     near_twins: Annotated[
         bool,
-        typer.Option("--near-twins", help="Also score without pictures of Training in other versions; takes a minute."),
+        typer.Option("--near-twins", help="Also score without pictures of Training in other versions."),
     ] = False,
     corrupt: Annotated[
         bool, typer.Option("--corrupt", help="Instead: what blur, noise, darkness, ... at five strengths cost.")
@@ -61,7 +61,8 @@ def evaluate(
     Instead of a model, a .csv file of probabilities as `mien predict` writes it, whichever system they are from.
     """
     from mien.measuring.evaluation import evaluate as measure
-    from mien.measuring.evaluation import evaluate_predictions, near_in_training, trained_by
+    from mien.measuring.evaluation import evaluate_predictions, trained_by
+    from mien.measuring.near import near_in_training
     from mien.measuring.plots import need_plots
     from mien.storage import need_writable, suffix_of
 
@@ -73,8 +74,6 @@ def evaluate(
         raise InputError(f"--corrupt scores single views; leave out --views {views}")
     if corrupt and near_twins:
         raise InputError("--corrupt scores all rows; leave out --near-twins")
-    if near_twins:
-        need_extra("audit", "looking for near twins", "sklearn")
     table = suffix_of(model) == ".csv"
     if table and corrupt:
         raise InputError(f"{model} is a table of answers, which cannot be asked about worse pictures; name a model")

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from mien.cli.console import Checkpoint, Exclude, FerPlus, SkipBad, fail, load_faces, need_lab, out
-from mien.errors import InputError, need_extra
+from mien.errors import InputError
 from mien.storage import suffix_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def export(
     ] = Mean.ANSWERS,
     new: Annotated[
         bool,
-        typer.Option("--without-near-twins", help="Calibrate on pictures that Training has in no version; a minute."),
+        typer.Option("--without-near-twins", help="Calibrate on pictures that Training has in no version."),
     ] = False,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -79,8 +79,6 @@ def export(
             "--ferplus, --exclude, --skip-bad and --without-near-twins are about the data to calibrate on; name it: "
             "--data FILE"
         )
-    if new:
-        need_extra("audit", "looking for near twins", "sklearn")
     need_lab("exporting")
     if member is None:
         _check_sources(sources, form, checkpoint, mean)

@@ -25,9 +25,10 @@ from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.lab.saved import Saved
 from mien.measuring import metrics
-from mien.measuring.evaluation import SELECTION_SPLIT, evaluate, near_in_training, new_pictures
+from mien.measuring.evaluation import SELECTION_SPLIT, evaluate, new_pictures
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled
+from mien.measuring.near import near_in_training
 from mien.measuring.robustness import KEPT_ACCURACY
 from mien.measuring.sketch import KNOWN, share_known
 from mien.reading.recognizer import SIDE, VIEWS, Card, Recognizer, probe_image
@@ -189,14 +190,13 @@ def calibration_rows(card: Card, faces: FaceSet, *, new: bool = False) -> Calibr
     Args:
         card: Of the model.
         faces: The data set, with votes where the recipe learned FER+'s.
-        new: Scaling and threshold are fitted only where the picture does not stand in Training. Takes about a minute
-            on FER2013.
+        new: Scaling and threshold are fitted only where the picture does not stand in Training.
 
     Raises:
         NotFound: There is neither; or new ones are asked for, and there are no Training rows to tell them from.
         InputError: The rows that chose are a share of other data than this, or it learned from those of PublicTest; or
             nearly all of them stand in Training.
-        MissingExtra: New ones are asked for, and scikit-learn is not installed.
+        MissingExtra: New ones are asked for of other data than FER2013, and scikit-learn is not installed.
     """
     recipe = Recipe.from_json(card.recipe)
     faces, split = _calibrating(card, recipe, faces)

@@ -18,10 +18,9 @@ from mien.expressions import EXPRESSIONS, Expression, Labels, answers
 from mien.measuring import metrics
 from mien.measuring.faceset import FaceSet
 from mien.measuring.ferplus import relabelled, shares
-from mien.measuring.near import near_twins, shown_in
 from mien.measuring.predictions import read_predictions
 from mien.measuring.sketch import KNOWN, share_known
-from mien.reading.recognizer import DEFAULT_MODEL, VIEWS, check_views, model_files, views_of
+from mien.reading.recognizer import VIEWS, check_views, views_of
 from mien.recipes import Recipe
 
 SELECTION_SPLIT = "PublicTest"
@@ -255,7 +254,8 @@ def evaluate(
         labels: By whose labels. Where these are FER2013's, the contempt of a predictor that knows it is left out
             and the rest scaled to 1; where they are FER+'s, a predictor of seven answers contempt never.
         views: The last of `mien.reading.recognizer.VIEWS` to score; those before it are scored too.
-        near: Also score without these rows, by number, and without exact twins: `near_in_training` finds them.
+        near: Also score without these rows, by number, and without exact twins: `mien.measuring.near.near_in_training`
+            tells them.
 
     Raises:
         NotFound: The data has no such split.
@@ -454,28 +454,13 @@ def _report(
     return Report(name, split, data, scores, twins, labels, notes, twin_share, first, rows.labels)
 
 
-def near_in_training(faces: FaceSet, split: str) -> Int64[np.ndarray, "K"]:
-    """The row numbers of a split whose pictures stand in Training, cropped, mirrored or lit in another way.
-
-    `mien.measuring.near` tells them. Takes about a minute on FER2013.
-
-    Raises:
-        NotFound: The data has no such split.
-        MissingExtra: scikit-learn is not installed.
-    """
-    both = faces.take(faces.where(split) | (faces.splits == "Training"))
-    shown = shown_in(both, near_twins(both, model_files()[DEFAULT_MODEL]), "Training")
-    rows: Int64[np.ndarray, "K"] = both.rows[shown & (both.splits == split)]
-    return rows
-
-
 def new_pictures(rows: FaceSet, faces: FaceSet, near: Int64[np.ndarray, "K"]) -> Bool[np.ndarray, "N"]:
     """Which rows of a split show pictures that are not in the Training rows of `faces`, in whatever version.
 
     Args:
         rows: Of one split.
         faces: All of them.
-        near: What `near_in_training` found for that split.
+        near: What `mien.measuring.near.near_in_training` told of that split.
     """
     where: Bool[np.ndarray, "N"] = ~(rows.twins_in(faces, "Training") | np.isin(rows.rows, near))
     return where

@@ -1,10 +1,14 @@
 """Near twins: the same picture cropped, mirrored, lightened or compressed in another way. Needs scikit-learn.
 
 A network's features propose neighbours; pixels decide. Features alone find similar looks, which are no twins.
+Another network proposes others, a few in a thousand, so those of FER2013's test rows are listed once and for all
+(`near_twins.json`): scores that leave them out can be compared from one version to the next.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -14,7 +18,12 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from mien.errors import Damaged, need_extra
 from mien.measuring.faceset import FaceSet
+from mien.measuring.sketch import checksum, checksums
+from mien.reading.recognizer import DEFAULT_MODEL, model_files
 from mien.reading.runtime import open_session
+
+LISTS = Path(__file__).with_name("near_twins.json")
+"""By `list_key` of Training and another split: what `listed` reads. `tools/near_twins.py` writes it."""
 
 SIMILAR = 0.9
 """Correlation from which two pictures are one. Between 0.80 and 0.85 FER2013 has hardly any pairs, above and below
@@ -46,6 +55,58 @@ class Pair:
     second: int
     similarity: float
     mirrored: bool
+
+
+def near_in_training(faces: FaceSet, split: str) -> Int64[np.ndarray, "K"]:
+    """The row numbers of a split whose pictures stand in Training, cropped, mirrored or lit in another way.
+
+    Those of FER2013 are listed, in whatever form it is read. Others are looked for: a minute for as many.
+
+    Raises:
+        NotFound: The data has no such split.
+        MissingExtra: They have to be looked for, and scikit-learn is not installed.
+    """
+    known = listed(faces, split)
+    return found_in_training(faces, split) if known is None else known
+
+
+def listed(faces: FaceSet, split: str) -> Int64[np.ndarray, "K"] | None:
+    """What the list says of a split; None where that or Training has other images than those it was made of.
+
+    Raises:
+        NotFound: The data has no such split.
+    """
+    lists: dict[str, list[str]] = json.loads(LISTS.read_text(encoding="utf-8"))
+    near = lists.get(list_key(faces, split))
+    if near is None:
+        return None
+    index = np.flatnonzero(faces.where(split))
+    rows: Int64[np.ndarray, "K"] = faces.rows[[k for k in index if checksum(faces.images[k]) in near]]
+    return rows
+
+
+def found_in_training(faces: FaceSet, split: str) -> Int64[np.ndarray, "K"]:
+    """What a search finds that the features of the default network begin. Takes about a minute on FER2013.
+
+    Raises:
+        NotFound: The data has no such split.
+        MissingExtra: scikit-learn is not installed.
+    """
+    both = faces.take(faces.where(split) | (faces.splits == "Training"))
+    shown = shown_in(both, near_twins(both, model_files()[DEFAULT_MODEL]), "Training")
+    rows: Int64[np.ndarray, "K"] = both.rows[shown & (both.splits == split)]
+    return rows
+
+
+def list_key(faces: FaceSet, split: str) -> str:
+    """The same for the same distinct images in Training and in a split, whatever their order and form.
+
+    Raises:
+        NotFound: The data has no such split.
+    """
+    both = (np.flatnonzero(where) for where in (faces.splits == "Training", faces.where(split)))
+    training, own = (" ".join(sorted(checksums(faces.images[k] for k in index))) for index in both)
+    return sha256(f"{training}|{own}".encode()).hexdigest()
 
 
 def near_twins(faces: FaceSet, model: Path, *, similar: float = SIMILAR) -> list[Pair]:

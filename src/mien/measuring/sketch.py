@@ -23,7 +23,7 @@ _DIGITS = 8  # of a checksum in hex; of equal length, so that their order is tha
 
 def sketch(images: Iterable[UInt8[np.ndarray, "H W"]]) -> str:
     """The sketch of a set of images: at most `KEPT` checksums as hex, sorted."""
-    return "".join(sorted(_checksums(images))[:KEPT])
+    return "".join(sorted(checksums(images))[:KEPT])
 
 
 def without(known: str, one: str) -> str:
@@ -46,7 +46,7 @@ def share_known(images: Iterable[UInt8[np.ndarray, "H W"]], known: str) -> float
     """
     if not known:
         return None
-    asked = _checksums(images)
+    asked = checksums(images)
     shares = [_share(asked, _split(line)) for line in known.splitlines()]
     return max((share for share in shares if share is not None), default=None)
 
@@ -58,8 +58,14 @@ def _share(asked: set[str], kept: set[str]) -> float | None:
     return len(asked & kept) / len(asked) if len(asked) >= _ENOUGH else None
 
 
-def _checksums(images: Iterable[UInt8[np.ndarray, "H W"]]) -> set[str]:
-    return {blake2b(image.tobytes(), digest_size=_DIGITS // 2).hexdigest() for image in images}
+def checksums(images: Iterable[UInt8[np.ndarray, "H W"]]) -> set[str]:
+    """`checksum` of each."""
+    return {checksum(image) for image in images}
+
+
+def checksum(image: UInt8[np.ndarray, "H W"]) -> str:
+    """A short one of an image's pixels, in hex. That another has the same is a chance of 1 in 4,300 million."""
+    return blake2b(image.tobytes(), digest_size=_DIGITS // 2).hexdigest()
 
 
 def _split(text: str) -> set[str]:
