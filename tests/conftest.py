@@ -2,8 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +19,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = override(RECIPES["mien-small"], {"epochs": "3", "batch": "14", "optimizer.lr": "0.05"})
 
 
+TINY_WIDTHS = (16, 32, 64, 128)
+
+
 def quick(**changes: object) -> Recipe:
     """A recipe of three epochs for few rows, with other settings."""
     return replace(TINY, **changes)
@@ -24,6 +31,42 @@ def quick(**changes: object) -> Recipe:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the laboratory's tests runs have no pictures, which take half the time of a small one: `drawn` has them."""
+    if request.path.parent.name != "lab" or find_spec("lightning") is None:
+        yield
+        return
+    from mien.lab import training
+
+    none = SimpleNamespace(save_report=lambda *_: None, curves=lambda *_: None, save=lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "plots", none)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[None]:
+    """Two networks of mien-small's kind: tiny can learn the bars, shallow is written as a graph in half the time."""
+    from mien.lab.networks import NETWORKS, residual_net
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny", partial(residual_net, TINY_WIDTHS, (1, 1, 1, 1), stem_stride=2))
+        patch.setitem(NETWORKS, "shallow", partial(residual_net, TINY_WIDTHS[:2], (1, 1), stem_stride=2))
+        yield
+
+
+@contextmanager
+def drawn() -> Iterator[None]:
+    """Runs that are made in here have their pictures."""
+    from mien.lab import training
+    from mien.measuring import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "plots", plots)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ from mien.measuring.faceset import FaceSet
 from mien.reading.recognizer import Recognizer
 from mien.recipes import RECIPES, Recipe, override
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images, labels = bars(84)
     splits = np.array(["Training"] * 56 + ["PublicTest"] * 28)
     faces = FaceSet(images, labels, splits, np.arange(84), np.full((84, 10), 1, np.uint8), "0" * 64, "small.csv")
-    recipe = override(RECIPES["mien-small"], {"epochs": "2", "batch": "14"})
+    recipe = override(RECIPES["mien-small"], {"network": "shallow", "epochs": "2", "batch": "14"})
     return train(recipe, faces, tmp_path_factory.mktemp("runs") / "run")
 
 
@@ -129,7 +131,8 @@ def test_confidence_may_be_fitted_on_new_pictures_alone(
 
 
 def test_a_model_tells_which_rows_its_scores_leave_out(small_faces: FaceSet, tmp_path: Path) -> None:
-    run = train(override(RECIPES["mien-small"], {"epochs": "1", "batch": "14"}), small_faces, tmp_path / "run")
+    recipe = override(RECIPES["mien-small"], {"network": "shallow", "epochs": "1", "batch": "14"})
+    run = train(recipe, small_faces, tmp_path / "run")
     chosen = small_faces.split("PublicTest").rows
     write_exclusions(tmp_path / "list.csv", small_faces, {int(row): ["label"] for row in chosen[:7]})
     card = Recognizer(export(run, tmp_path / "m.onnx", faces=exclude(small_faces, tmp_path / "list.csv"))).card
@@ -145,7 +148,8 @@ def test_without_a_publictest_the_rows_that_were_held_out_calibrate(tmp_path: Pa
     images, labels = bars(84)
     everything = np.array(["Training"] * 84)
     faces = FaceSet(images, labels, everything, np.arange(84), None, "1" * 64, "my_faces")
-    changes = {"epochs": "1", "batch": "14", "protocol.select": "0.25", "protocol.held_out": "random"}
+    changes = {"network": "shallow", "epochs": "1", "batch": "14", "protocol.select": "0.25",
+               "protocol.held_out": "random"}  # fmt: skip
     recipe = override(RECIPES["mien-small-plain"], changes)
     run = train(recipe, faces, tmp_path / "run")
     card = Recognizer(export(run, tmp_path / "mine.onnx", faces=faces)).card
@@ -161,8 +165,8 @@ def test_without_a_publictest_the_rows_that_were_held_out_calibrate(tmp_path: Pa
 
 
 def test_a_publictest_that_was_learned_from_does_not_calibrate(small_faces: FaceSet, tmp_path: Path) -> None:
-    changes = {"epochs": "1", "batch": "14", "protocol.select": "0.25", "protocol.held_out": "random",
-               "protocol.train": '["Training", "PublicTest"]'}  # fmt: skip
+    changes = {"network": "shallow", "epochs": "1", "batch": "14", "protocol.select": "0.25",
+               "protocol.held_out": "random", "protocol.train": '["Training", "PublicTest"]'}  # fmt: skip
     run = train(override(RECIPES["mien-small-plain"], changes), small_faces, tmp_path / "run")
     card = Recognizer(export(run, tmp_path / "both.onnx", faces=small_faces)).card
     assert card.scores["calibration"]["split"] == "held-out"
@@ -221,7 +225,7 @@ def test_a_network_of_eight_labels_is_calibrated_on_them_and_reads(
     assert small_faces.votes is not None
     small_faces.votes[98:112] = [0, 0, 0, 0, 0, 0, 0, 10, 0, 0]
     small_faces.votes[112:115] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 10]
-    recipe = override(RECIPES["mien-small"], {"epochs": "1", "batch": "14", "labels": "ferplus"})
+    recipe = override(RECIPES["mien-small"], {"network": "shallow", "epochs": "1", "batch": "14", "labels": "ferplus"})
     run = train(recipe, small_faces, tmp_path / "run")
     with pytest.raises(InputError, match="--ferplus"):
         export(run, tmp_path / "m.onnx", faces=replace(small_faces, votes=None))

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -46,24 +45,16 @@ from mien.measuring.predictions import write_predictions
 from mien.recipes import RECIPES, SGD, Adam, Cosine, Plateau, Stopping, override
 from mien.storage import locked
 
-# Enough to learn the bars by; the recipe's own widths take half a second an epoch.
-WIDTHS = (16, 32, 64, 128)
 quick = partial(conftest.quick, network="tiny")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny() -> Iterator[None]:
-    """A network of the same kind with a quarter of the work."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(NETWORKS, "tiny", partial(residual_net, WIDTHS, (1, 1, 1, 1), stem_stride=2))
-        yield
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of a network that can learn the bars: no flips or crops, which would move them."""
     recipe = quick(votes=0.0, drop_non_faces=False, augment=RECIPES["paul"].augment, ema=0.5, epochs=6)
-    return train(recipe, labelled(105, 35), tmp_path_factory.mktemp("runs") / "run")
+    with conftest.drawn():
+        return train(recipe, labelled(105, 35), tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_a_run_folder_is_complete(finished: Path) -> None:
@@ -567,7 +558,7 @@ def test_a_run_begins_with_the_weights_of_another(
     finished: Path, small_faces: FaceSet, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a learning rate of next to nothing the network still answers as the one that it began with."""
-    monkeypatch.setitem(NETWORKS, "deeper", partial(residual_net, WIDTHS, (2, 2, 2, 2), stem_stride=2))
+    monkeypatch.setitem(NETWORKS, "deeper", partial(residual_net, conftest.TINY_WIDTHS, (2, 2, 2, 2), stem_stride=2))
     before = Run(finished)
     given, weights = save(finished, tmp_path / "given.json")
     recipe = dataclasses.replace(before.recipe, network=network, epochs=1, ema=0.0, optimizer=SGD(lr=1e-12))
