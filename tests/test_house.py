@@ -60,6 +60,7 @@ FLOORS = {
     "measuring.findings": 6,
     "measuring.audit": 7,
     "measuring.audit_page": 8,
+    "lab.unread": 2,
     "lab.keras_defaults": 2,
     "lab.optimizers": 3,
     "lab.augment": 3,

@@ -24,6 +24,7 @@ from mien.lab.batches import divide
 from mien.lab.module import Classifier
 from mien.lab.runs import Run
 from mien.lab.saved import Saved
+from mien.lab.unread import drop_unread
 from mien.measuring import metrics
 from mien.measuring.evaluation import SELECTION_SPLIT, evaluate, new_pictures
 from mien.measuring.faceset import FaceSet
@@ -267,6 +268,7 @@ def graph_of(classifier: Classifier) -> onnx.ModelProto:
     for node in model.graph.node:  # the exporter's notes on where in our code a node comes from
         del node.metadata_props[:]
         node.doc_string = ""
+    drop_unread(model)
     return model
 
 
