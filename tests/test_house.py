@@ -1,8 +1,10 @@
 """The plan of the house, held by reading the imports: floors, no cycles, torch in the lab only, silence at import."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,13 @@ def test_public_names_are_there() -> None:
     assert set(mien.__all__) <= set(dir(mien))
     with pytest.raises(AttributeError, match="no attribute 'reed'"):
         _ = mien.reed
+
+
+def test_one_version_wherever_it_stands() -> None:
+    root = Path(__file__).parent.parent
+    told = {"CITATION.cff": r"^version: (\S+)$", "CHANGELOG.md": r"^## (\S+)"}  # of the changelog the latest
+    for name, pattern in told.items():
+        found = re.search(pattern, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
+        assert found is not None, name
+        assert found[1] == mien.__version__, name
+    assert metadata.version("mien") == mien.__version__

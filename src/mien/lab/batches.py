@@ -5,6 +5,7 @@ worker processes that fetch it.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -104,7 +105,8 @@ def softened_labels(
     Args:
         divided: What `divide` gives, with FER2013's labels.
         answers: Probabilities by row number, as `read_predictions` gives them.
-        weight: Of the answer against the label, in [0, 1], where a row trains and there is one.
+        weight: Of the answer against the label, in [0, 1], where a row trains and there is one. It is warned of rows
+            that train without.
 
     Raises:
         InputError: There are answers for none of the rows that train, or they know contempt.
@@ -117,6 +119,9 @@ def softened_labels(
     said = np.array([answers[int(divided.rows[row])] for row in known], np.float32)
     if said.shape[1] != len(EXPRESSIONS):
         raise InputError(f"expected a teacher of {len(EXPRESSIONS)} expressions (p0 .. p6), but got {said.shape[1]}")
+    if len(known) < len(train):
+        untold = f"{len(train) - len(known):,} of the {len(train):,} rows that train"
+        warnings.warn(f"the teacher's table tells nothing of {untold}: these have their labels alone", stacklevel=3)
     shares[known] += np.float32(weight) * (said - shares[known])
     mixed: Float32[np.ndarray, "N 7"] = shares
     return mixed
