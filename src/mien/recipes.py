@@ -465,14 +465,6 @@ _ALL = (
     ),
     replace(
         _STANDARD,
-        name="vgg-core-standard",
-        network="vgg-core-standard",
-        summary="vgg-slim-standard on the inner 38 x 38 pixels, 41 million multiply-adds",
-        optimizer=SGD(lr=0.04, weight_decay=5e-4),
-        seed=111,
-    ),
-    replace(
-        _STANDARD,
         name="vgg-slim-quick",
         network="vgg-slim-standard",
         summary="the network that ships from nothing, without teachers, by Muon, where time is short",
@@ -531,7 +523,6 @@ SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "vgg-inner-standard": (1_757_863, 81_563_392),
     "vgg-slim": (1_323_639, 55_643_168),
     "vgg-slim-standard": (1_323_639, 55_643_168),
-    "vgg-core-standard": (1_323_639, 41_317_472),
     "workshop": (2_787_015, 722_092_928),
     "alexnet": (41_462_727, 544_799_744),
     "paul": (9_014_727, 601_332_416),

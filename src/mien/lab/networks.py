@@ -262,7 +262,7 @@ def count_parameters(network: nn.Module) -> int:
 _RESIDUAL = partial(residual_net, (32, 64, 128, 256), (1, 1, 1, 1), stem_stride=2)
 _RESNET18 = partial(residual_net, (64, 128, 256, 512), (2, 2, 2, 2), stem_stride=1)
 _EIGHT = partial(vgg_net, ((32, 1), (64, 2), (128, 2), (256, 3)))
-_SLIM = partial(vgg_net, ((16, 1), (48, 2), (112, 2), (224, 3)))
+_SLIM = partial(vgg_net, ((16, 1), (48, 2), (112, 2), (224, 3)), trim=4)
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": _RESIDUAL,
@@ -275,9 +275,8 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "vgg-small-standard": partial(_EIGHT, standardize=True),
     "vgg-inner": partial(_EIGHT, trim=4),
     "vgg-inner-standard": partial(_EIGHT, trim=4, standardize=True),
-    "vgg-slim": partial(_SLIM, trim=4),
-    "vgg-slim-standard": partial(_SLIM, trim=4, standardize=True),
-    "vgg-core-standard": partial(_SLIM, trim=5, standardize=True),
+    "vgg-slim": _SLIM,
+    "vgg-slim-standard": partial(_SLIM, standardize=True),
     "workshop": workshop,
     "alexnet": alexnet,
     "paul": paul,
