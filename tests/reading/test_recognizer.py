@@ -155,7 +155,7 @@ def test_other_arrays_are_refused(tmp_path: Path, faces: object) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+def test_what_is_no_model_is_told() -> None:
     with pytest.raises(InputError, match="expected a model by name or the path of an .onnx file, but got int"):
         load_model(3)  # type: ignore[arg-type]
 

@@ -33,9 +33,9 @@ def drop_unread(model: onnx.ModelProto) -> None:
             chain.append(maker.input[0])
         if maker is None or maker.op_type != "Conv" or any(readers[name] > 1 for name in chain):
             continue
-        pads, unread = _settings(maker)["pads"], _unread(_settings(pool), sizes[chain[0]])
-        ends = [pad - spare for pad, spare in zip(pads[2:], unread, strict=True)]
-        if max(unread) == 0 or min(ends) < 0 or max(_settings(maker)["strides"]) > 1:
+        conv, unread = _settings(maker), _unread(_settings(pool), sizes[chain[0]])
+        ends = [pad - spare for pad, spare in zip(conv["pads"][2:], unread, strict=True)]
+        if max(unread) == 0 or min(ends) < 0 or max(conv["strides"]) > 1:
             continue
         next(a for a in maker.attribute if a.name == "pads").ints[2:] = ends
         for value in [value for value in graph.value_info if value.name in chain]:

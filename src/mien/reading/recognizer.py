@@ -428,8 +428,8 @@ def load_model(
 
     Raises:
         NotFound: No model has this name.
-        InputError: It is neither a name nor a path, or a run's folder.
-        FileError, Damaged, InputError: As `Recognizer`.
+        InputError: It is neither a name nor a path, or a run's folder; or as `Recognizer`.
+        FileError, Damaged: As `Recognizer`.
     """
     if not isinstance(model, str | PathLike):
         raise InputError(f"expected a model by name or the path of an .onnx file, but got {type(model).__name__}")
