@@ -333,6 +333,18 @@ _STANDARD = replace(
     seed=21,
 )
 
+_LIFTED = replace(
+    _STUDENT,
+    name="mien-small-lifted",
+    network="mien-small-lifted",
+    summary="mien-small-student once more, lifting faces that are dark or flat",
+    optimizer=SGD(lr=0.04, weight_decay=5e-4),
+    distil=0.9,
+    label_smoothing=0.0,
+    epochs=17,
+    seed=121,
+)
+
 _PAUL = Recipe(
     name="paul",
     network="paul",
@@ -431,6 +443,7 @@ _ALL = (
         seed=11,
     ),
     _STANDARD,
+    _LIFTED,
     replace(
         _STANDARD,
         name="vgg-small-standard",
@@ -513,6 +526,7 @@ RECIPES: MappingProxyType[str, Recipe] = MappingProxyType({recipe.name: recipe f
 SIZES: MappingProxyType[str, tuple[int, int]] = MappingProxyType({
     "mien-small": (1_230_503, 35_557_120),
     "mien-small-standard": (1_230_503, 35_557_120),
+    "mien-small-lifted": (1_230_503, 35_557_120),
     "resnet18": (11_180_871, 1_247_038_976),
     "resnet18-se": (11_269_951, 1_247_126_016),
     "vgg": (7_498_311, 457_854_464),

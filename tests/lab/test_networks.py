@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mien.lab import keras_defaults
 from mien.lab.networks import (
     NETWORKS,
+    Lift,
     count_parameters,
     inherit,
     paul,
@@ -232,6 +233,20 @@ def test_a_standardising_network_does_not_see_darkness_and_contrast() -> None:
             torch.testing.assert_close(network(factor * IMAGES + shift), network(IMAGES), rtol=1e-2, atol=1e-2)
             assert not torch.allclose(plain(factor * IMAGES + shift), plain(IMAGES), rtol=1e-2, atol=1e-2)
         assert torch.isfinite(network(torch.zeros_like(IMAGES))).all()
+
+
+def test_dark_and_flat_faces_are_lifted_and_others_left_alone() -> None:
+    usual = torch.randn(2, 1, 48, 48).clamp(-2, 2) * torch.tensor([0.7, 1.0]).view(2, 1, 1, 1) + 0.3
+    dark, flat, black = (usual + 2) * 0.1 - 2, usual * 0.1, torch.full((1, 1, 48, 48), -2.0)
+    lift = Lift()
+    torch.testing.assert_close(lift(usual), usual)
+    for worse in (dark, flat):
+        mended = lift(worse)
+        torch.testing.assert_close(mended.std((2, 3), correction=0), torch.full((2, 1), lift.deviation))
+        assert (mended.mean((2, 3)) >= lift.mean - 1e-4).all()
+        relation = torch.stack([mended.flatten(), usual.flatten()])[:, : 48 * 48]
+        assert torch.corrcoef(relation)[0, 1] > 0.9999
+    assert torch.equal(lift(black), torch.full_like(black, lift.mean))
 
 
 @pytest.mark.parametrize("shared", [0, 7])

@@ -55,6 +55,32 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.residual(x) + self.shortcut(x))
 
 
+class Lift(nn.Module):
+    """Lifts faces that are dark or flat, and leaves the others as they are: (B, 1, H, W) -> (B, 1, H, W).
+
+    Nine of ten Training faces of FER2013 are brighter than the least mean, and nine of ten have more contrast than the
+    least deviation: what most faces look like is not touched, so that a network may keep what it learned of them.
+
+    Args:
+        mean: Least mean of a face, standardised as recipes do (grey levels of 0 to 255 are -2 to 2); -0.65 is a grey of
+            86.
+        deviation: Least standard deviation, likewise; 0.58 is one of 37 grey levels.
+    """
+
+    def __init__(self, mean: float = -0.65, deviation: float = 0.58) -> None:
+        super().__init__()
+        self.mean = mean
+        self.deviation = deviation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale each face about its mean, and shift it, as far as it takes."""
+        mean = x.mean((2, 3), keepdim=True)
+        around = x - mean
+        deviation = (around * around).mean((2, 3), keepdim=True).sqrt()
+        gain = (self.deviation / deviation.clamp(min=1e-3)).clamp(min=1)  # one grey all over has no deviation
+        return around * gain + mean.clamp(min=self.mean)
+
+
 def conv_norm(channels: int, width: int, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, nn.Module]:
     """A convolution that keeps the size (but for its stride), and its batch norm."""
     conv = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
@@ -69,6 +95,7 @@ def residual_net(
     stem_stride: int,
     squeeze: bool = False,
     standardize: bool = False,
+    lift: bool = False,
     outputs: int = 7,
 ) -> nn.Sequential:
     """A residual net: a 3x3 stem, one stage a width, global average pooling, one linear layer.
@@ -79,9 +106,12 @@ def residual_net(
         stem_stride: 2 quarters the work of everything after the stem.
         squeeze: Squeeze-and-excitation in every block.
         standardize: Bring each face to a mean of 0 and a variance of 1, however dark or flat it is.
+        lift: Lift faces that are dark or flat.
         outputs: Rows of the last layer.
     """
     layers: list[nn.Module] = [nn.InstanceNorm2d(1)] if standardize else []
+    if lift:
+        layers.append(Lift())
     layers += [*conv_norm(1, widths[0], stride=stem_stride), nn.ReLU(inplace=True)]
     channels = widths[0]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -267,6 +297,7 @@ _SLIM = partial(vgg_net, ((16, 1), (48, 2), (112, 2), (224, 3)), trim=4)
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mien-small": _RESIDUAL,
     "mien-small-standard": partial(_RESIDUAL, standardize=True),
+    "mien-small-lifted": partial(_RESIDUAL, lift=True),
     "resnet18": _RESNET18,
     "resnet18-se": partial(_RESNET18, squeeze=True),
     "vgg": partial(vgg_net, ((64, 2), (128, 2), (256, 2), (384, 2), (512, 2)), dropout=0.2),
