@@ -57,6 +57,8 @@ class Augment(Checked):
         degrees: Rotation, uniform in plus or minus this many degrees.
         translate: Shift along each axis, uniform in plus or minus this share of the side.
         scale: Zoom, uniform in 1 plus or minus this.
+        uncovered: What shows where these three left nothing: the image's border, repeated, or that part of another
+            image, as a photo goes on around a face.
         brightness: Added to the pixels (range 0 to 1), uniform in plus or minus this.
         contrast: Factor on the pixels, uniform in 1 plus or minus this.
         erase: Probability that one rectangle of 2 % to 20 % of the area is blanked.
@@ -69,6 +71,7 @@ class Augment(Checked):
     degrees: Annotated[float, "[0, 180]"] = 0.0
     translate: Share = 0.0
     scale: Below = 0.0
+    uncovered: Literal["border", "other"] = "border"
     brightness: Share = 0.0
     contrast: Share = 0.0
     erase: Share = 0.0

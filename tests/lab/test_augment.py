@@ -47,6 +47,23 @@ def test_brightness_adds_and_contrast_multiplies(spec: Augment, low: float, high
     assert high - 0.05 < changed.max() <= high + 1e-6
 
 
+def test_around_a_moved_face_another_one_goes_on() -> None:
+    levels = torch.tensor([0.2, 0.4, 0.8])
+    faces = levels[:, None, None, None].expand(3, 1, 48, 48)
+    torch.manual_seed(0)
+    moved = augmentation(Augment(translate=0.5, uncovered="other"))(faces)
+    torch.manual_seed(0)
+    repeated = augmentation(Augment(translate=0.5))(faces)
+    assert torch.allclose(repeated, faces)
+    for image, own, neighbour in zip(moved, levels, levels.roll(1), strict=True):
+        seen = image.flatten()
+        assert torch.isclose(seen, own).any()
+        assert torch.isclose(seen, neighbour).any()
+        low, high = sorted((float(own), float(neighbour)))
+        assert low - 1e-5 <= seen.min()  # a blend where they meet, and nothing else
+        assert seen.max() <= high + 1e-5
+
+
 def test_a_worse_camera_adds_noise_to_some_and_blurs_some() -> None:
     torch.manual_seed(0)
     grey = torch.full((400, 1, 48, 48), 0.5)

@@ -23,22 +23,20 @@ DEGRADED = 0.25  # share of the images that get noise, and of those that get blu
 def augmentation(spec: Augment) -> nn.Module:
     """The module that carries out `spec` on a float batch (B, 1, H, W) in [0, 1].
 
-    What an affine change uncovers repeats the border; an erased rectangle is mid-grey, so that it is no darker or
-    lighter than a face.
+    An erased rectangle is mid-grey, so that it is no darker or lighter than a face.
     """
     steps: list[nn.Module] = []
     if spec.flip:
         steps.append(RandomHorizontalFlip(p=spec.flip))
     if spec.degrees or spec.translate or spec.scale:
-        steps.append(
-            RandomAffine(
-                degrees=spec.degrees,
-                translate=(spec.translate, spec.translate),
-                scale=(1 - spec.scale, 1 + spec.scale),
-                padding_mode="border",
-                p=1.0,
-            )
+        moved = RandomAffine(
+            degrees=spec.degrees,
+            translate=(spec.translate, spec.translate),
+            scale=(1 - spec.scale, 1 + spec.scale),
+            padding_mode="border" if spec.uncovered == "border" else "zeros",
+            p=1.0,
         )
+        steps.append(moved if spec.uncovered == "border" else Surrounded(moved))
     if spec.brightness:
         steps.append(RandomBrightness((1 - spec.brightness, 1 + spec.brightness), p=1.0))
     if spec.contrast:
@@ -46,6 +44,23 @@ def augmentation(spec: Augment) -> nn.Module:
     if spec.erase:
         steps.append(RandomErasing(scale=(0.02, 0.2), ratio=(0.5, 2.0), value=0.5, p=spec.erase))
     return ImageSequential(*steps) if steps else nn.Identity()
+
+
+class Surrounded(nn.Module):
+    """An affine change of a float batch (B, 1, H, W) that uncovers another image of the batch.
+
+    Args:
+        move: The change, which leaves 0 where there is nothing.
+    """
+
+    def __init__(self, move: nn.Module) -> None:
+        super().__init__()
+        self.move = move
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Moved images, each on top of its neighbour in the batch, which stays where it is."""
+        moved, cover = self.move(torch.cat([images, torch.ones_like(images)], 1)).chunk(2, 1)
+        return moved + (1 - cover) * images.roll(1, 0)
 
 
 class Noise(nn.Module):
