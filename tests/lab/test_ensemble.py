@@ -127,7 +127,7 @@ def test_the_networks_of_the_ensemble_that_ships_can_be_had(faces: FaceSet, tmp_
 
 @pytest.mark.parametrize(
     ("model", "number", "said"),
-    [("mien-base", 9, "a member 9, but .* 1 mien-small-residual; 2 "), ("mien-small", 1, "one network alone")],
+    [("mien-base", 9, "a member 9, but .* 1 mien-small-lifted-mean; 2 "), ("mien-small", 1, "one network alone")],
 )
 def test_a_member_that_is_not_there_is_refused(model: str, number: int, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
