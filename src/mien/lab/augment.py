@@ -29,14 +29,15 @@ def augmentation(spec: Augment) -> nn.Module:
     if spec.flip:
         steps.append(RandomHorizontalFlip(p=spec.flip))
     if spec.degrees or spec.translate or spec.scale:
+        repeated = spec.uncovered == "border"
         moved = RandomAffine(
             degrees=spec.degrees,
             translate=(spec.translate, spec.translate),
             scale=(1 - spec.scale, 1 + spec.scale),
-            padding_mode="border" if spec.uncovered == "border" else "zeros",
+            padding_mode="border" if repeated else "zeros",
             p=1.0,
         )
-        steps.append(moved if spec.uncovered == "border" else Surrounded(moved))
+        steps.append(moved if repeated else Surrounded(moved))
     if spec.brightness:
         steps.append(RandomBrightness((1 - spec.brightness, 1 + spec.brightness), p=1.0))
     if spec.contrast:
