@@ -60,7 +60,8 @@ class Surrounded(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Moved images, each on top of its neighbour in the batch, which stays where it is."""
-        moved, cover = self.move(torch.cat([images, torch.ones_like(images)], 1)).chunk(2, 1)
+        both: Tensor = self.move(torch.cat([images, torch.ones_like(images)], 1))
+        moved, cover = both.chunk(2, 1)
         return moved + (1 - cover) * images.roll(1, 0)
 
 
