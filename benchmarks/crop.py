@@ -30,8 +30,7 @@ def paste(image: np.ndarray, canvas: str, generator: np.random.Generator) -> np.
         wide = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         picture = cv2.GaussianBlur(wide, (0, 0), 40)
     elif canvas == "border":
-        around = (y, HEIGHT - side - y, x, WIDTH - side - x)
-        picture = cv2.copyMakeBorder(face, *map(int, around), cv2.BORDER_REPLICATE)
+        picture = np.pad(face, ((y, HEIGHT - side - y), (x, WIDTH - side - x)), "edge")
     else:
         picture = np.full((HEIGHT, WIDTH), 128, np.uint8)
     picture[y : y + side, x : x + side] = face
